@@ -1,0 +1,46 @@
+// Byte-level BPE from a Hugging Face tokenizer.json.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "services/base/status/status.h"
+
+namespace rollcall {
+
+// Thread-safe and immutable.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  // Special tokens in the text become their ids only with kParse; user text takes kAsText, so that
+  // text can never smuggle in a control token.
+  enum class SpecialTokens { kAsText, kParse };
+  // No BOS or EOS is added. kInvalidArgument: the text is not UTF-8.
+  virtual StatusOr<std::vector<int32_t>> Encode(std::string_view text,
+                                                SpecialTokens special) const = 0;
+  enum class Skip { kNothing, kSpecial };
+  // Bytes that are no valid UTF-8 become U+FFFD. kInvalidArgument: an id outside the vocabulary.
+  virtual StatusOr<std::string> Decode(std::span<const int32_t> ids, Skip skip) const = 0;
+  // Largest id + 1.
+  virtual int32_t vocab_size() const = 0;
+  // Id of a token by its exact content, -1 when there is none.
+  virtual int32_t TokenId(std::string_view content) const = 0;
+};
+
+// kInvalidArgument names the file and the feature that is not supported.
+StatusOr<std::shared_ptr<const Tokenizer>> LoadTokenizer(const std::string& directory);
+StatusOr<std::shared_ptr<const Tokenizer>> ParseTokenizer(std::string_view json,
+                                                          std::string_view origin);
+
+// A tokenizer.json without merges: the 256 bytes, and the special tokens after them
+// ("<|endoftext|>" is id 256). Reads in `tokenizers`.
+std::string ByteTokenizerJson();
+
+// Fails when the tokenizer has ids that the model has no embedding for, naming both sizes.
+Status CheckTokenizerFits(const Tokenizer& tokenizer, int64_t model_vocab_size);
+
+}  // namespace rollcall

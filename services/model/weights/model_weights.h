@@ -1,0 +1,71 @@
+// The parameters of one decoder, as views into one flat float32 arena, so that a snapshot, an
+// optimizer step or a gradient reduction is one operation on one tensor.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "services/base/status/status.h"
+#include "services/base/tensor/host_tensor.h"
+#include "services/model/config/model_config.h"
+#include "services/model/tensor.h"
+
+namespace rollcall {
+
+// Letters in names: V vocabulary, E hidden, F intermediate, H query heads, K kv heads, D head dim.
+struct LayerWeights {
+  at::Tensor input_norm_E;
+  at::Tensor q_proj_OE;  // O = H*D
+  at::Tensor k_proj_OE;  // O = K*D
+  at::Tensor v_proj_OE;
+  at::Tensor o_proj_EO;  // O = H*D
+  at::Tensor post_norm_E;
+  at::Tensor gate_proj_FE;
+  at::Tensor up_proj_FE;
+  at::Tensor down_proj_EF;
+};
+
+// What sits on top of the last hidden state.
+enum class Head { kLanguageModel, kValue };
+
+// Move-only owner. Not thread-safe while being written; const use from many threads is safe.
+struct ModelWeights {
+  ModelConfig config;
+  Head head = Head::kLanguageModel;
+  at::Tensor arena;  // float32 [NumParameters (+E for a value head)]; padded to a multiple of 64
+  at::Tensor embed_VE;
+  std::vector<LayerWeights> layers;
+  at::Tensor final_norm_E;
+  at::Tensor lm_head_VE;     // the embedding itself when tied; undefined with a value head
+  at::Tensor value_head_1E;  // kValue only
+  // Hugging Face names and places in the arena, in arena order. Tied lm_head is not listed.
+  std::vector<TensorLayout> layout;
+};
+
+// Zero weights with the right views. With `requires_grad` every view is a leaf whose .grad is a
+// view of one flat gradient tensor of the same layout, returned by GradArena().
+enum class Gradients { kNone, kAccumulate };
+StatusOr<ModelWeights> AllocateWeights(const ModelConfig& config, Head head, Gradients gradients);
+// The flat gradient of weights made with kAccumulate.
+at::Tensor GradArena(const ModelWeights& weights);
+
+// Normal(0, 0.02) matrices, norms of one, residual outputs scaled by 1/sqrt(2*layers); a value
+// head starts at zero. Depends on the seed alone.
+Status InitializeWeights(uint64_t seed, ModelWeights* weights);
+
+// A critic that starts as the policy with a zero value head.
+StatusOr<ModelWeights> MakeCritic(const ModelWeights& policy, Gradients gradients);
+
+// Directory with config.json and model.safetensors (or shards with an index). Errors name file and
+// tensor: missing, wrong shape, unknown dtype, truncated. F32, BF16 and F16 on disk; F32 in memory.
+StatusOr<ModelWeights> LoadWeights(const std::string& directory, Head head, Gradients gradients);
+// Writes config.json, generation_config.json and model.safetensors atomically; transformers loads it.
+// tokenizer files are the caller's business.
+Status SaveWeights(const ModelWeights& weights, const std::string& directory);
+
+// Copies the arena's bytes out of or into host memory of arena size (hash-checked elsewhere).
+Status CopyArenaTo(const ModelWeights& weights, std::byte* out, uint64_t size_bytes);
+Status CopyArenaFrom(const std::byte* in, uint64_t size_bytes, ModelWeights* weights);
+
+}  // namespace rollcall

@@ -81,10 +81,12 @@ Status WriteAll(int fd, std::string_view content, const std::string& path) {
   return OkStatus();
 }
 
-Status WriteAndSync(const std::string& path, std::string_view content) {
+Status WriteAndSync(const std::string& path, std::span<const std::string_view> pieces) {
   Descriptor fd(OpenRetrying(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644));
   if (fd.get() < 0) return FromErrno(errno, "create", path);
-  ROLLCALL_RETURN_IF_ERROR(WriteAll(fd.get(), content, path));
+  for (std::string_view piece : pieces) {
+    ROLLCALL_RETURN_IF_ERROR(WriteAll(fd.get(), piece, path));
+  }
   if (::fsync(fd.get()) != 0) return FromErrno(errno, "sync", path);
   // Network file systems report a full disk here.
   if (fd.Close() != 0) return FromErrno(errno, "close", path);
@@ -128,8 +130,12 @@ StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes) {
 }
 
 Status WriteFileAtomic(const std::string& path, std::string_view content) {
+  return WritePiecesAtomic(path, std::span(&content, 1));
+}
+
+Status WritePiecesAtomic(const std::string& path, std::span<const std::string_view> pieces) {
   const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
-  Status status = WriteAndSync(temporary, content);
+  Status status = WriteAndSync(temporary, pieces);
   if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
     status = FromErrno(errno, "rename to", path);
   }

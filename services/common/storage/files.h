@@ -19,6 +19,8 @@ StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes);
 // Writes path.tmp-<pid>, fsyncs, renames, fsyncs the directory: a reader sees the old file or the
 // new one. kResourceExhausted: disk full; what was written is removed again.
 Status WriteFileAtomic(const std::string& path, std::string_view content);
+// The same for content that lies in several pieces (a header and mapped or live tensors).
+Status WritePiecesAtomic(const std::string& path, std::span<const std::string_view> pieces);
 
 // Makes the directory and its parents.
 Status MakeDirectories(const std::string& path);

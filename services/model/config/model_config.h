@@ -34,9 +34,14 @@ struct ModelConfig {
 // do not fit together.
 StatusOr<ModelConfig> ParseModelConfig(std::string_view json, std::string_view origin);
 
-// A config.json that transformers reads.
-std::string ModelConfigToJson(const ModelConfig& config);
+// kInvalidArgument when a size is missing or the sizes do not fit together.
+Status ValidateModelConfig(const ModelConfig& config);
 
+// A config.json that transformers reads, and the generation_config.json beside it.
+std::string ModelConfigToJson(const ModelConfig& config);
+std::string GenerationConfigToJson(const ModelConfig& config);
+
+// Of the language model; a tied output projection counts once.
 int64_t NumParameters(const ModelConfig& config);
 
 }  // namespace rollcall

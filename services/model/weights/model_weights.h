@@ -60,8 +60,8 @@ StatusOr<ModelWeights> MakeCritic(const ModelWeights& policy, Gradients gradient
 // Directory with config.json and model.safetensors (or shards with an index). Errors name file and
 // tensor: missing, wrong shape, unknown dtype, truncated. F32, BF16 and F16 on disk; F32 in memory.
 StatusOr<ModelWeights> LoadWeights(const std::string& directory, Head head, Gradients gradients);
-// Writes config.json, generation_config.json and model.safetensors atomically; transformers loads it.
-// tokenizer files are the caller's business.
+// Writes config.json, generation_config.json and model.safetensors atomically; transformers loads
+// it. tokenizer files are the caller's business.
 Status SaveWeights(const ModelWeights& weights, const std::string& directory);
 
 // Copies the arena's bytes out of or into host memory of arena size (hash-checked elsewhere).

@@ -1,0 +1,65 @@
+// A model directory in Hugging Face's format: config.json and model.safetensors, or shards with an
+// index. No torch, so that the control plane can check a model before anything is started.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "services/base/status/status.h"
+#include "services/base/tensor/host_tensor.h"
+#include "services/model/config/model_config.h"
+#include "services/model/weights/architecture.h"
+#include "services/model/weights/safetensors.h"
+
+namespace rollcall {
+
+// The opened files of one directory. Move-only use; views live as long as the object.
+class ModelFiles {
+ public:
+  // Errors name file and tensor: missing, truncated, doubled between shards, config that does not
+  // parse. Checks headers, not shapes against the architecture.
+  static StatusOr<ModelFiles> Open(const std::string& directory);
+
+  const ModelConfig& config() const { return config_; }
+  const std::vector<SafetensorsFile>& shards() const { return shards_; }
+
+  struct Found {
+    const TensorLayout* layout = nullptr;
+    std::span<const std::byte> data;
+    const std::string* path = nullptr;
+  };
+  // kNotFound names directory and tensor; kInvalidArgument when the shape is another one or the
+  // dtype is not F32, BF16 or F16.
+  StatusOr<Found> Find(const ParameterSpec& parameter) const;
+
+ private:
+  std::string directory_;
+  ModelConfig config_;
+  std::vector<SafetensorsFile> shards_;
+};
+
+struct ModelDirectoryInfo {
+  ModelConfig config;
+  int64_t num_parameters = 0;
+  uint64_t size_bytes = 0;    // of the parameters' tensors on disk
+  DType dtype = DType::kF32;  // of most of them
+  int num_files = 1;
+  bool has_value_head = false;
+  bool has_output_projection = true;  // false: a critic's directory, not a language model's
+};
+
+// The directory is complete: every tensor of the architecture is there with the right shape and a
+// dtype that loads. Reads headers only.
+StatusOr<ModelDirectoryInfo> CheckModelDirectory(const std::string& directory);
+
+// Copies one tensor of any of the dtypes above into float32 values.
+void ConvertToFloat(DType dtype, std::span<const std::byte> in, std::span<float> out);
+
+// Writes the parameters' float32 values as a model directory that transformers loads: config.json,
+// generation_config.json, model.safetensors, each atomically and the weights last.
+Status WriteModelDirectory(const std::string& directory, const ModelConfig& config, Head head,
+                           std::span<const float> arena);
+
+}  // namespace rollcall

@@ -1,0 +1,29 @@
+# ./dev bench: benchmarks. Each prints a table, or with --json one JSON object.
+
+help_bench() {
+  cat <<'TEXT'
+usage: ./dev bench NAME [--json]
+
+  startup         `rollcall up` and submit, to the first optimizer step of a tiny model
+  control-plane   1,000 simulated workers against one coordinator
+
+--json prints one object: {"bench", "machine", "rows": [{"case", "figure", "unit", "value",
+"peer", "peer_value", "ratio"}]}; peer fields only where there is a yardstick, ratio is ours over
+theirs, greater is better.
+TEXT
+}
+
+command_bench() {
+  local name=${1:-}
+  [ -n "$name" ] || { help_bench >&2; die "name a benchmark"; }
+  shift
+  case "$name" in
+    startup)
+      command_build release
+      exec python3 "$SCRIPTS/bench_startup.py" --bin "$ROOT/build/release/bin" "$@" ;;
+    control-plane)
+      command_build release --target control_plane_bench
+      exec "$ROOT/build/release/bin/control_plane_bench" "$@" ;;
+    *) help_bench >&2; die "unknown benchmark '$name'" ;;
+  esac
+}

@@ -1,11 +1,11 @@
 // One gRPC server with the standard health service and reflection.
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <grpcpp/grpcpp.h>
 
 #include "absl/time/time.h"
 #include "services/base/status/status.h"

@@ -1,16 +1,17 @@
 // Unary calls over gRPC's callback API.
 //
-//   return RunUnary(context, executor, [=] { return DoIt(*request, response); });   // work on a pool
+//   return RunUnary(context, executor, [=] { return DoIt(*request, response); });   // work on a
+//   pool
 //
-//   auto* call = new PendingUnary(context);   // answered later, from any thread
+//   auto* call = new PendingUnary();   // answered later, from any thread
 //   core.WhenReady([call](Status s) { call->Finish(s); });
 //   return call;
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
 #include <atomic>
 #include <functional>
+
+#include <grpcpp/grpcpp.h>
 
 #include "absl/time/time.h"
 #include "services/base/runtime/executor.h"
@@ -25,9 +26,12 @@ absl::Duration RemainingTime(const grpc::CallbackServerContext& context, absl::D
 class PendingUnary final : public grpc::ServerUnaryReactor {
  public:
   // `on_cancel` runs at most once, on a gRPC thread, when the caller gave up; Finish must still be
-  // called by the owner.
+  // called by the owner (by on_cancel, if it likes). It may overlap a Finish of another thread, so
+  // it owns what it touches.
   explicit PendingUnary(std::function<void()> on_cancel = nullptr);
-  // The response object must be complete before. Only the first call counts. Thread-safe.
+  // The response object must be complete before. The owner calls it once and does not touch the
+  // object, the context, the request or the response afterwards. A call that is never finished
+  // keeps the server from shutting down.
   void Finish(const Status& status);
 
   void OnDone() override;

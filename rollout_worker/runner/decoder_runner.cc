@@ -1,0 +1,193 @@
+#include "rollout_worker/runner/decoder_runner.h"
+
+#include <cstring>
+#include <map>
+#include <string>
+#include <utility>
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/index_select.h>
+#include <sys/mman.h>
+
+#include "services/model/decoder/decoder.h"
+#include "services/model/tensor.h"
+#include "services/model/weights/model_weights.h"
+
+namespace rollcall {
+namespace {
+
+class DecoderModel final : public RunnableModel {
+ public:
+  ModelWeights weights;
+  std::shared_ptr<const PackedWeights> packed;
+};
+
+// Anonymous memory: pages appear when they are first written.
+class MappedFloats {
+ public:
+  MappedFloats() = default;
+  ~MappedFloats() {
+    if (data_ != nullptr) munmap(data_, size_bytes_);
+  }
+  MappedFloats(const MappedFloats&) = delete;
+  MappedFloats& operator=(const MappedFloats&) = delete;
+
+  Status Map(size_t size_bytes) {
+    void* memory = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+      return ResourceExhausted("the system refused " + std::to_string(size_bytes >> 20) +
+                               " MiB for the KV cache; a smaller --kv-cache-mib would fit");
+    }
+    data_ = static_cast<float*>(memory);
+    size_bytes_ = size_bytes;
+    return OkStatus();
+  }
+  float* data() const { return data_; }
+
+ private:
+  float* data_ = nullptr;
+  size_t size_bytes_ = 0;
+};
+
+class DecoderRunner final : public ModelRunner {
+ public:
+  DecoderRunner(const ModelConfig& config, int32_t num_blocks, int32_t block_size)
+      : config_(config),
+        block_floats_(KvBlockBytes(config, block_size) / static_cast<int64_t>(sizeof(float))),
+        pool_{.data = nullptr, .num_blocks = num_blocks, .block_size = block_size} {}
+
+  Status Allocate() {
+    ROLLCALL_RETURN_IF_ERROR(
+        memory_.Map(static_cast<size_t>(pool_.num_blocks * block_floats_) * sizeof(float)));
+    pool_.data = memory_.data();
+    return OkStatus();
+  }
+
+  StatusOr<std::span<const float>> Run(const RunnableModel& model,
+                                       const BatchLayout& batch) override {
+    return GuardExceptions("running the model", [&] {
+      return RunGuarded(static_cast<const DecoderModel&>(model), batch);
+    });
+  }
+
+  void CopyBlock(BlockId from, BlockId to) override {
+    std::memcpy(pool_.data + to * block_floats_, pool_.data + from * block_floats_,
+                static_cast<size_t>(block_floats_) * sizeof(float));
+  }
+
+ private:
+  StatusOr<std::span<const float>> RunGuarded(const DecoderModel& model, const BatchLayout& batch) {
+    const at::NoGradGuard no_grad;
+    std::vector<PagedSequence> sequences;
+    sequences.reserve(batch.sequences.size());
+    for (const BatchSequence& sequence : batch.sequences) {
+      sequences.push_back({sequence.block_table, sequence.num_cached, sequence.num_new});
+    }
+    const auto attention = MakePagedAttention(config_, pool_, std::move(sequences));
+    ROLLCALL_ASSIGN_OR_RETURN(at::Tensor hidden_NE,
+                              DecoderHidden(model.weights, model.packed.get(), batch.token_ids,
+                                            batch.positions, *attention));
+    if (batch.logit_rows.empty()) return std::span<const float>();
+    if (batch.logit_rows.size() != batch.token_ids.size()) {
+      const at::Tensor rows =
+          at::from_blob(const_cast<int64_t*>(batch.logit_rows.data()),
+                        {static_cast<int64_t>(batch.logit_rows.size())}, at::kLong);
+      hidden_NE = at::index_select(hidden_NE, 0, rows);
+    }
+    ROLLCALL_ASSIGN_OR_RETURN(at::Tensor logits_NV,
+                              Logits(model.weights, model.packed.get(), hidden_NE));
+    logits_NV_ = logits_NV.contiguous();
+    return std::span<const float>(logits_NV_.const_data_ptr<float>(),
+                                  static_cast<size_t>(logits_NV_.numel()));
+  }
+
+  const ModelConfig config_;
+  const int64_t block_floats_;
+  MappedFloats memory_;
+  KvPool pool_;
+  at::Tensor logits_NV_;  // of the last batch; what Run returned points into it
+};
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  }
+  return text + "]";
+}
+
+// Copies every tensor of the model out of the snapshot, wherever the snapshot keeps it.
+Status FillWeights(const std::vector<TensorLayout>& layout, std::span<const std::byte> snapshot,
+                   ModelWeights* weights) {
+  std::map<std::string, const TensorLayout*> offered;
+  for (const TensorLayout& tensor : layout) offered.emplace(tensor.name, &tensor);
+  auto* arena = reinterpret_cast<std::byte*>(weights->arena.mutable_data_ptr<float>());
+  for (const TensorLayout& wanted : weights->layout) {
+    const auto it = offered.find(wanted.name);
+    if (it == offered.end()) {
+      return InvalidArgument("the published weights lack tensor '" + wanted.name +
+                             "', which the model's config.json calls for");
+    }
+    const TensorLayout& tensor = *it->second;
+    if (tensor.shape != wanted.shape || tensor.dtype != wanted.dtype) {
+      return InvalidArgument("published tensor '" + wanted.name + "' is " +
+                             std::string(DTypeName(tensor.dtype)) + " " + ShapeText(tensor.shape) +
+                             ", the model's config.json calls for " +
+                             std::string(DTypeName(wanted.dtype)) + " " + ShapeText(wanted.shape));
+    }
+    if (tensor.size_bytes != wanted.size_bytes || tensor.offset_bytes > snapshot.size() ||
+        tensor.size_bytes > snapshot.size() - tensor.offset_bytes) {
+      return InvalidArgument("published tensor '" + wanted.name + "' has " +
+                             std::to_string(tensor.size_bytes) + " bytes at offset " +
+                             std::to_string(tensor.offset_bytes) + " of a snapshot of " +
+                             std::to_string(snapshot.size()) + " bytes; its shape needs " +
+                             std::to_string(wanted.size_bytes));
+    }
+    std::memcpy(arena + wanted.offset_bytes, snapshot.data() + tensor.offset_bytes,
+                tensor.size_bytes);
+    offered.erase(it);
+  }
+  if (!offered.empty()) {
+    return InvalidArgument("published tensor '" + offered.begin()->first +
+                           "' does not belong to the model that config.json describes");
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+int64_t KvBlockBytes(const ModelConfig& config, int32_t block_size) {
+  return config.num_layers * 2 * config.num_kv_heads * block_size * config.head_dim *
+         static_cast<int64_t>(sizeof(float));
+}
+
+StatusOr<std::unique_ptr<ModelRunner>> MakeDecoderRunner(const ModelConfig& config,
+                                                         int32_t num_blocks, int32_t block_size) {
+  auto runner = std::make_unique<DecoderRunner>(config, num_blocks, block_size);
+  ROLLCALL_RETURN_IF_ERROR(runner->Allocate());
+  return std::unique_ptr<ModelRunner>(std::move(runner));
+}
+
+StatusOr<std::shared_ptr<const RunnableModel>> BuildRunnableModel(
+    const ModelConfig& config, const std::vector<TensorLayout>& layout,
+    std::span<const std::byte> snapshot) {
+  using Result = StatusOr<std::shared_ptr<const RunnableModel>>;
+  return GuardExceptions("loading weights", [&]() -> Result {
+    auto model = std::make_shared<DecoderModel>();
+    ROLLCALL_ASSIGN_OR_RETURN(model->weights,
+                              AllocateWeights(config, Head::kLanguageModel, Gradients::kNone));
+    ROLLCALL_RETURN_IF_ERROR(FillWeights(layout, snapshot, &model->weights));
+    ROLLCALL_ASSIGN_OR_RETURN(model->packed, PackWeights(model->weights));
+    return std::shared_ptr<const RunnableModel>(std::move(model));
+  });
+}
+
+void UseOneComputeThread() {
+  at::set_num_threads(1);
+  at::set_num_interop_threads(1);
+}
+
+}  // namespace rollcall

@@ -1,0 +1,54 @@
+// Runs a model over one batch of a step. The engine knows this interface only; the real one calls
+// the shared decoder, tests have one that checks what it is given.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "rollout_worker/kv_cache/block_pool.h"
+#include "services/base/status/status.h"
+
+namespace rollcall {
+
+// Weights of one policy version, ready to run. Immutable; freed by the last owner.
+class RunnableModel {
+ public:
+  virtual ~RunnableModel() = default;
+};
+
+// One sequence's tokens in a batch.
+struct BatchSequence {
+  std::span<const BlockId> block_table;  // covers num_cached + num_new tokens
+  int32_t num_cached = 0;
+  int32_t num_new = 0;
+};
+
+// Sequences one after the other, flat. All run under one model.
+struct BatchLayout {
+  std::vector<int32_t> token_ids;
+  std::vector<int32_t> positions;
+  std::vector<BatchSequence> sequences;
+  std::vector<int64_t> logit_rows;  // tokens whose logits are wanted, ascending
+
+  void Clear() {
+    token_ids.clear();
+    positions.clear();
+    sequences.clear();
+    logit_rows.clear();
+  }
+};
+
+// Owns the KV memory. Used from one thread.
+class ModelRunner {
+ public:
+  virtual ~ModelRunner() = default;
+  // Computes keys and values of every token of the batch and the logits of logit_rows, row after
+  // row. The result is valid until the next call.
+  virtual StatusOr<std::span<const float>> Run(const RunnableModel& model,
+                                               const BatchLayout& batch) = 0;
+  // Copies the content of a whole block.
+  virtual void CopyBlock(BlockId from, BlockId to) = 0;
+};
+
+}  // namespace rollcall

@@ -31,11 +31,7 @@ ObjectiveResult DpoLoss(const ObjectiveOptions& options, const PairLossInput& in
     accurate += w[p] > l[p];
     ties += w[p] == l[p];
   }
-  result.sums = {{"reward_chosen", chosen},
-                 {"reward_rejected", rejected},
-                 {"reward_margin", chosen - rejected},
-                 {"reward_accuracy", accurate},
-                 {"reward_tie_fraction", ties}};
+  result.sums = {chosen, rejected, chosen - rejected, accurate, ties};
   return result;
 }
 

@@ -4,8 +4,7 @@
 // Letters: T trainable tokens, P preference pairs.
 #pragma once
 
-#include <string>
-#include <utility>
+#include <string_view>
 #include <vector>
 
 #include "services/model/tensor.h"
@@ -34,8 +33,9 @@ struct PairLossInput {
 
 struct ObjectiveResult {
   at::Tensor losses;  // float64 [T] or [P]
-  // Sums over the tokens (pairs) of the micro-batch, reported as means under these names.
-  std::vector<std::pair<std::string, double>> sums;
+  // Sums over the tokens (pairs) of the micro-batch, one per name in the objective's list of
+  // metrics; reported as means.
+  std::vector<double> sums;
 };
 
 using TokenLossFn = ObjectiveResult (*)(const ObjectiveOptions&, const TokenLossInput&);

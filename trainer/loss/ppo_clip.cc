@@ -33,8 +33,7 @@ ObjectiveResult PpoClipLoss(const ObjectiveOptions& options, const TokenLossInpu
     num_low += r[t] < low && a[t] < 0;
     num_high += r[t] > high && a[t] > 0;
   }
-  result.sums = {
-      {"ratio_mean", sum}, {"clip_fraction_low", num_low}, {"clip_fraction_high", num_high}};
+  result.sums = {sum, num_low, num_high};
   return result;
 }
 

@@ -12,8 +12,8 @@ namespace {
 constexpr Objective kObjectives[] = {
     {.name = "nll", .token_loss = NllLoss},
     {.name = "reinforce", .token_loss = ReinforceLoss},
-    {.name = "ppo_clip", .token_loss = PpoClipLoss},
-    {.name = "dpo", .pair_loss = DpoLoss, .needs_reference = true},
+    {.name = "ppo_clip", .token_loss = PpoClipLoss, .metrics = kPpoClipMetrics},
+    {.name = "dpo", .pair_loss = DpoLoss, .metrics = kDpoMetrics, .needs_reference = true},
 };
 
 }  // namespace

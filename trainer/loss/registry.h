@@ -14,6 +14,8 @@ struct Objective {
   std::string_view name;
   TokenLossFn token_loss = nullptr;
   PairLossFn pair_loss = nullptr;
+  // Names of ObjectiveResult::sums, in order.
+  std::span<const std::string_view> metrics = {};
   bool needs_reference = false;  // even without a KL term
 };
 

@@ -24,6 +24,9 @@ class Communicator {
   virtual Status AllReduceSum(at::Tensor& tensor) = 0;
   virtual Status Broadcast(at::Tensor& tensor, int root) = 0;
   virtual Status Barrier() = 0;
+  // Makes pending and later calls fail soon where the back-end can; otherwise their deadline does.
+  // Thread-safe.
+  virtual void Abort() {}
 };
 
 // Rendezvous of a group: a key-value store that all ranks see. Thread-safe.

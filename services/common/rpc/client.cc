@@ -6,8 +6,8 @@
 #include <functional>
 #include <thread>
 
+#include "services/base/net/address.h"
 #include "services/base/runtime/random.h"
-#include "services/common/rpc/address.h"
 #include "services/common/rpc/tls.h"
 
 namespace rollcall {

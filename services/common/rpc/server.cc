@@ -1,19 +1,15 @@
 #include "services/common/rpc/server.h"
 
-#include <netdb.h>
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <mutex>
-#include <system_error>
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <sys/socket.h>
 
 #include "absl/time/clock.h"
-#include "services/common/rpc/address.h"
+#include "services/base/net/address.h"
 #include "services/common/rpc/tls.h"
 
 namespace rollcall {
@@ -24,34 +20,6 @@ constexpr int kKeepaliveTimeoutMs = 5000;
 // Clients ping every ten seconds; more often than this is not one of ours.
 constexpr int kMinPingIntervalMs = 4000;
 constexpr int kMaxStreamsPerConnection = 1024;
-
-// gRPC logs why a bind failed but does not return it: binding once more by hand tells.
-std::string ExplainBindFailure(const HostPort& address) {
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  const int lookup =
-      ::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
-  if (lookup != 0) return std::string("cannot resolve the host: ") + ::gai_strerror(lookup);
-  std::string reason = "the address cannot be bound";
-  for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
-    const int fd = ::socket(info->ai_family, info->ai_socktype | SOCK_CLOEXEC, info->ai_protocol);
-    if (fd < 0) continue;
-    const int on = 1;
-    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (::bind(fd, info->ai_addr, info->ai_addrlen) != 0) {
-      reason = errno == EADDRINUSE
-                   ? "address in use; stop the process that has it or choose another port (port 0 "
-                     "picks a free one)"
-                   : std::generic_category().message(errno);
-    }
-    ::close(fd);
-  }
-  ::freeaddrinfo(found);
-  return reason;
-}
 
 StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(const ServerOptions& options,
                                                                    const HostPort& address) {
@@ -113,6 +81,7 @@ StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const ServerOptions& optio
   auto server = std::unique_ptr<RpcServer>(new RpcServer());
   server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr || bound_port <= 0) {
+    // gRPC logs why a bind failed but does not return it.
     return Unavailable("cannot listen on " + options.listen_address + ": " +
                        ExplainBindFailure(address));
   }

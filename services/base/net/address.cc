@@ -1,8 +1,14 @@
-#include "services/common/rpc/address.h"
+#include "services/base/net/address.h"
 
+#include <netdb.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <charconv>
+#include <system_error>
 
 #include <arpa/inet.h>
+#include <sys/socket.h>
 
 namespace rollcall {
 namespace {
@@ -61,6 +67,33 @@ bool IsWildcard(const std::string& host) {
   if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return v4.s_addr == htonl(INADDR_ANY);
   in6_addr v6;
   return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&v6);
+}
+
+std::string ExplainBindFailure(const HostPort& address) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int lookup =
+      ::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
+  if (lookup != 0) return std::string("cannot resolve the host: ") + ::gai_strerror(lookup);
+  std::string reason = "the address cannot be bound";
+  for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
+    const int fd = ::socket(info->ai_family, info->ai_socktype | SOCK_CLOEXEC, info->ai_protocol);
+    if (fd < 0) continue;
+    const int on = 1;
+    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (::bind(fd, info->ai_addr, info->ai_addrlen) != 0) {
+      reason = errno == EADDRINUSE
+                   ? "address in use; stop the process that has it or choose another port (port 0 "
+                     "picks a free one)"
+                   : std::generic_category().message(errno);
+    }
+    ::close(fd);
+  }
+  ::freeaddrinfo(found);
+  return reason;
 }
 
 }  // namespace rollcall

@@ -25,4 +25,8 @@ bool IsLoopback(const std::string& host);
 // 0.0.0.0 or ::, "every interface".
 bool IsWildcard(const std::string& host);
 
+// Why a TCP listener could not be bound there, for libraries that do not say: binds once by hand.
+// One clause for the end of a message, e.g. "address in use; ...".
+std::string ExplainBindFailure(const HostPort& address);
+
 }  // namespace rollcall

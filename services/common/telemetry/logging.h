@@ -10,8 +10,8 @@
 namespace rollcall {
 
 struct LoggingOptions {
-  std::string process;  // e.g. "rollout-0", on every line
-  std::string file;     // appended to as well when not empty
+  std::string process;         // e.g. "rollout-0", on every line
+  std::string file;            // appended to as well when not empty
   std::string level = "info";  // debug, info, warning, error
 };
 

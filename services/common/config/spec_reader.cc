@@ -64,6 +64,7 @@ class Reader {
       }
       reading_.places[key_path] = entry.key_place;
       if (entry.value.kind == YamlNode::Kind::kNull) {
+        if (entry.key_place.line == 0) continue;  // taken out by an override
         // YAML finds nothing only after looking on the next line.
         ReadField(YamlNode{YamlNode::Kind::kNull, "", entry.key_place, {}, {}}, key_path, *field,
                   message);
@@ -205,12 +206,14 @@ Status ApplyOverride(const std::string& override_text, YamlNode* root) {
   };
   forget_lines(forget_lines, &value.value());
 
+  const bool removes = value->kind == YamlNode::Kind::kNull;
   YamlNode* node = root;
   size_t begin = 0;
   for (int depth = 0; begin <= path.size(); ++depth) {
     if (depth >= YamlLimits().max_depth) return InvalidArgument(source + ": too many parts");
     const size_t dot = std::min(path.find('.', begin), path.size());
     const std::string key = path.substr(begin, dot - begin);
+    const bool is_last = dot == path.size();
     begin = dot + 1;
     if (key.empty()) return InvalidArgument(source + ": an empty part between dots");
     if (node->kind == YamlNode::Kind::kList) {
@@ -227,11 +230,17 @@ Status ApplyOverride(const std::string& override_text, YamlNode* root) {
       return InvalidArgument(source + ": '" + key + "' lies below a value, not a section");
     }
     node->kind = YamlNode::Kind::kMap;
+    if (is_last && removes) {
+      const size_t erased =
+          std::erase_if(node->entries, [&key](const auto& entry) { return entry.key == key; });
+      if (erased > 0) return OkStatus();
+      // Nothing to take out: the reader still tells whether the key exists.
+    }
     YamlNode* child = FindEntry(node, key);
     if (child == nullptr) {
       node->entries.push_back({key, place, YamlNode{YamlNode::Kind::kNull, "", place, {}, {}}});
       child = &node->entries.back().value;
-    } else if (begin > path.size()) {
+    } else if (is_last) {
       for (YamlNode::Entry& entry : node->entries) {
         if (entry.key == key) entry.key_place = place;
       }

@@ -27,8 +27,9 @@ struct SpecReading {
 SpecReading ReadSpec(const YamlNode& root);
 
 // Puts the value of "section.key=value" into the tree, over what is there. The value is YAML, list
-// items are addressed by number ("reward.scorers.0.weight=2"). kInvalidArgument: no '=', an empty
-// key, a bad value, or a path through something that is no section.
+// items are addressed by number ("reward.scorers.0.weight=2"). No value ("evaluate.path=") takes
+// the key out of the file. kInvalidArgument: no '=', an empty key, a bad value, or a path through
+// something that is no section.
 Status ApplyOverride(const std::string& override_text, YamlNode* root);
 
 }  // namespace rollcall

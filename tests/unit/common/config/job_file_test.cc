@@ -268,6 +268,13 @@ TEST_CASE("ParseJobFile: overrides win over the file and are named in messages",
   CHECK(spec.sync().transport() == v1::SyncSpec::GRPC);
   CHECK(spec.evaluate().scorers(0).type() == "numeric");
 
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec without,
+                        Parse(kGrpoJob, {"rollout.temperature=", "evaluate.path="}));
+  CHECK(without.rollout().temperature() == 1.0);
+  CHECK_FALSE(without.evaluate().has_path());
+  CHECK(ErrorOf(kGrpoJob, {"evaluate.pat="}) ==
+        "--set evaluate.pat: evaluate.pat: unknown key; did you mean 'path'?");
+
   CHECK(ErrorOf(kGrpoJob, {"rollout.temprature=1"}) ==
         "--set rollout.temprature: rollout.temprature: unknown key; did you mean 'temperature'?");
   CHECK(ErrorOf(kGrpoJob, {"rollout.temperature"}) ==
@@ -298,6 +305,15 @@ TEST_CASE("ParseJobFile: anchors serve, and cannot make a file large", "[unit][c
   CHECK(ErrorOf("a: &a [*a]\n") == "job.yaml:1:8: an alias inside its own anchor");
   CHECK(ErrorOf("a: " + std::string(400, '[')) == "job.yaml:1:12: nested deeper than 16 levels");
   CHECK(ErrorOf(std::string(300 << 10, ' ')) == "job.yaml: 307200 bytes; at most 262144 are read");
+}
+
+TEST_CASE("ParseJobFile: nesting has a limit, and the limit is where it is said to be",
+          "[unit][config]") {
+  const auto nested = [](int depth) {
+    return "zzzz: " + std::string(depth, '[') + "1" + std::string(depth, ']') + "\n";
+  };
+  CHECK(ErrorOf(nested(15)).find("nested deeper") == std::string::npos);
+  CHECK(ErrorOf(nested(16)).find("nested deeper than 16 levels") != std::string::npos);
 }
 
 TEST_CASE("LoadJobFile: messages name the file, paths start at its folder", "[unit][config]") {

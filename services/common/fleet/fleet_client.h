@@ -20,8 +20,8 @@ enum class Role { kRollout, kReward, kLearner };
 
 struct FleetOptions {
   Role role = Role::kRollout;
-  std::string name;             // stable, e.g. "rollout-0"
-  std::string address;          // of the process's gRPC server
+  std::string name;     // stable, e.g. "rollout-0"
+  std::string address;  // of the process's gRPC server
   std::string metrics_address;
 };
 

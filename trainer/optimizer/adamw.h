@@ -34,7 +34,7 @@ class AdamW {
   void Restore(int64_t num_updates, std::vector<float> first, std::vector<float> second);
 
  private:
-  const AdamWOptions options_;
+  AdamWOptions options_;
   int64_t num_updates_ = 0;
   std::vector<float> first_;
   std::vector<float> second_;

@@ -4,6 +4,7 @@
 add_library(rollcall_flags INTERFACE)
 target_include_directories(rollcall_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(rollcall_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor
+  -Wno-missing-field-initializers  # options structs are given by the fields that differ
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
   $<$<BOOL:${ROLLCALL_WERROR}>:-Werror>)
 if(ROLLCALL_SANITIZE)

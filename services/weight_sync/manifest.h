@@ -45,7 +45,12 @@ StatusOr<Manifest> BuildManifest(const std::string& job_id, int64_t policy_versi
                                  const std::vector<TensorLayout>& layout,
                                  std::span<const std::byte> snapshot);
 
-// kDataLoss names the first tensor whose bytes do not match.
+// kInvalidArgument unless names, shapes, sizes, offsets and hashes fit together: no tensor overlaps
+// another or ends beyond total_bytes. Bytes between tensors are allowed and belong to nobody.
+Status CheckManifest(const Manifest& manifest);
+
+// kDataLoss names the first tensor whose bytes do not match. The manifest is one that
+// CheckManifest accepts.
 Status VerifySnapshot(const Manifest& manifest, std::span<const std::byte> snapshot);
 
 // An immutable flat copy of one version's weights.

@@ -27,7 +27,8 @@ class WeightStore {
   virtual void set_address(const std::string& address) = 0;
   // Hashes the snapshot, makes it available (shared memory when chosen and possible, gRPC always)
   // and returns the manifest to offer. A version published again replaces the old one. Keeps the
-  // newest `keep_versions` of each job.
+  // last `keep_versions` publications of each job. kInvalidArgument: the layout does not fit the
+  // snapshot; kFailedPrecondition: set_address was not called.
   virtual StatusOr<Manifest> Publish(const std::string& job_id, int64_t policy_version,
                                      int64_t epoch, const std::vector<TensorLayout>& layout,
                                      std::vector<std::byte> snapshot, TransportChoice transport,
@@ -38,7 +39,8 @@ class WeightStore {
 
 std::unique_ptr<WeightStore> MakeWeightStore(Logger& logger);
 
-// Removes shared memory objects of rollcall whose owner process does not exist any more.
+// Removes shared memory objects of rollcall whose owner process does not exist any more. For the
+// start of a process, before its first Publish.
 void RemoveStaleSharedMemory();
 
 }  // namespace rollcall

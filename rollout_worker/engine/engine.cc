@@ -99,9 +99,10 @@ Status Engine::AddGroup(GroupRequest request) {
                            ", it must be at least 1");
   }
   if (num_prompt >= config_.max_positions) {
-    return InvalidArgument("the prompt has " + std::to_string(num_prompt) +
-                           " tokens, the model has " + std::to_string(config_.max_positions) +
-                           " positions and one of them must be left to sample");
+    return MakeStatus(StatusCode::kOutOfRange,
+                      "the prompt has " + std::to_string(num_prompt) + " tokens, the model has " +
+                          std::to_string(config_.max_positions) +
+                          " positions and one of them must be left to sample");
   }
   for (const int32_t token : request.prompt_token_ids) {
     if (token < 0 || token >= config_.vocab_size) {

@@ -79,9 +79,9 @@ class Engine {
   // older ones are dropped as soon as no group uses them.
   void AddModel(ModelId id, int64_t policy_version, std::shared_ptr<const RunnableModel> model);
 
-  // kNotFound: the model was dropped, load it again. kInvalidArgument: the prompt is empty, leaves
-  // no room for one token, or has an id outside the vocabulary; a setting is out of range.
-  // kResourceExhausted: the longest completion would not fit into the whole KV cache.
+  // kNotFound: the model was dropped, load it again. kOutOfRange: the prompt leaves no room for one
+  // token. kInvalidArgument: the prompt is empty or has an id outside the vocabulary; a setting is
+  // out of range. kResourceExhausted: the longest completion would not fit into the whole KV cache.
   Status AddGroup(GroupRequest request);
 
   // Drops the group and what it holds; nothing is reported for it any more. False when there is no

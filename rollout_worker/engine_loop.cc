@@ -1,0 +1,195 @@
+#include "rollout_worker/engine_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace rollcall {
+
+EngineLoop::EngineLoop(const EngineLoopOptions& options, EngineEvents events,
+                       MetricsRegistry& registry, RolloutMetrics& metrics, Logger& logger,
+                       const Clock& clock)
+    : options_(options),
+      events_(std::move(events)),
+      engine_metrics_(registry),
+      metrics_(metrics),
+      logger_(logger),
+      clock_(clock),
+      thread_([this] { Loop(); }) {}
+
+EngineLoop::~EngineLoop() { Stop(); }
+
+void EngineLoop::Stop() {
+  {
+    MutexLock lock(mu_);
+    stopping_ = true;
+    posted_.NotifyAll();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void EngineLoop::Post(std::function<void()> command) {
+  MutexLock lock(mu_);
+  inbox_.push_back(std::move(command));
+  posted_.NotifyOne();
+}
+
+void EngineLoop::AddModel(UsableModel model) {
+  Post([this, model = std::move(model)]() mutable { DoAddModel(std::move(model)); });
+}
+
+void EngineLoop::AddGroup(GroupWork work) {
+  Post([this, work = std::move(work)]() mutable { DoAddGroup(std::move(work)); });
+}
+
+void EngineLoop::Abort(uint64_t group_id) {
+  Post([this, group_id] { DoAbort(group_id); });
+}
+
+void EngineLoop::DropJob(const std::string& job_id) {
+  Post([this, job_id] {
+    jobs_.erase(job_id);
+    std::erase_if(groups_, [&](const auto& entry) { return entry.second.job_id == job_id; });
+  });
+}
+
+void EngineLoop::SetWaitingForWeights(bool waiting) {
+  MutexLock lock(mu_);
+  waiting_for_weights_ = waiting;
+}
+
+bool EngineLoop::HasWork() const { return !groups_.empty(); }
+
+bool EngineLoop::TakeCommands(std::vector<std::function<void()>>* commands) {
+  const bool busy = HasWork();
+  MutexLock lock(mu_);
+  if (!busy && inbox_.empty() && !stopping_) {
+    const absl::Time start = clock_.Now();
+    posted_.WaitFor(mu_, absl::Milliseconds(200));
+    const double waited = absl::ToDoubleSeconds(clock_.Now() - start);
+    if (waiting_for_weights_) {
+      metrics_.WaitedForWeights(waited);
+    } else {
+      metrics_.WaitedForLeases(waited);
+    }
+  }
+  commands->swap(inbox_);
+  return !stopping_;
+}
+
+void EngineLoop::Loop() {
+  std::vector<std::function<void()>> commands;
+  while (TakeCommands(&commands)) {
+    for (const auto& command : commands) command();
+    commands.clear();
+    if (clock_.Now() >= next_deadline_) ExpireGroups();
+    if (HasWork()) {
+      StepAll();
+    } else {
+      DropIdleJobs();
+    }
+    ReportOccupancy();
+  }
+  // Engines end on the thread that used them.
+  jobs_.clear();
+}
+
+void EngineLoop::StepAll() {
+  for (auto& [job_id, job] : jobs_) {
+    if (!job.engine || !job.engine->has_work()) continue;
+    job.last_used = clock_.Now();
+    std::vector<CompletedSample> samples = job.engine->Step();
+    for (const CompletedSample& sample : samples) {
+      const auto group = groups_.find(sample.group_id);
+      if (--group->second.num_open == 0) groups_.erase(group);
+    }
+    if (!samples.empty()) events_.on_samples(std::move(samples));
+    events_.on_step();
+  }
+}
+
+void EngineLoop::ReportOccupancy() {
+  size_t running = 0;
+  size_t waiting = 0;
+  int64_t used = 0;
+  int64_t total = 0;
+  for (const auto& [job_id, job] : jobs_) {
+    if (!job.engine) continue;
+    running += job.engine->num_running();
+    waiting += job.engine->num_waiting();
+    used += job.engine->cache().num_used();
+    total += job.engine->cache().num_blocks();
+  }
+  metrics_.Occupancy(running, waiting, used, total);
+}
+
+void EngineLoop::ExpireGroups() {
+  const absl::Time now = clock_.Now();
+  std::vector<uint64_t> expired;
+  next_deadline_ = absl::InfiniteFuture();
+  for (const auto& [group_id, group] : groups_) {
+    if (group.deadline <= now) {
+      expired.push_back(group_id);
+    } else {
+      next_deadline_ = std::min(next_deadline_, group.deadline);
+    }
+  }
+  for (const uint64_t group_id : expired) {
+    DoAbort(group_id);
+    events_.on_group_failed(group_id, DeadlineExceeded("the lease's deadline passed"));
+  }
+}
+
+void EngineLoop::DropIdleJobs() {
+  const absl::Time now = clock_.Now();
+  std::erase_if(jobs_, [&](const auto& entry) {
+    return now - entry.second.last_used > options_.idle_job_timeout;
+  });
+}
+
+void EngineLoop::DoAddModel(UsableModel model) {
+  const auto [it, inserted] = jobs_.try_emplace(model.job_id);
+  JobEngine& job = it->second;
+  job.last_used = clock_.Now();
+  if (!job.engine) {
+    auto engine = Engine::Create(options_.engine, model.config, engine_metrics_, clock_);
+    job.status = engine.status();
+    if (!engine.ok()) {
+      logger_.Error("no engine for the job: " + Message(engine.status()) + " job=" + model.job_id);
+      return;
+    }
+    job.engine = *std::move(engine);
+  }
+  job.engine->AddModel(model.id, model.policy_version, std::move(model.model));
+}
+
+void EngineLoop::DoAddGroup(GroupWork work) {
+  const uint64_t group_id = work.request.group_id;
+  const size_t num_samples = work.request.stream_keys.size();
+  const auto job = jobs_.find(work.job_id);
+  if (job == jobs_.end()) {
+    // Its engine was given up while it was idle.
+    events_.on_group_failed(group_id, NotFound("the job's weights are not loaded"));
+    return;
+  }
+  if (!job->second.engine) {
+    events_.on_group_failed(group_id, FailedPrecondition(Message(job->second.status)));
+    return;
+  }
+  const Status status = job->second.engine->AddGroup(std::move(work.request));
+  if (!status.ok()) {
+    events_.on_group_failed(group_id, status);
+    return;
+  }
+  next_deadline_ = std::min(next_deadline_, work.deadline);
+  groups_.emplace(group_id, LiveGroup{work.job_id, work.deadline, num_samples});
+}
+
+void EngineLoop::DoAbort(uint64_t group_id) {
+  const auto group = groups_.find(group_id);
+  if (group == groups_.end()) return;
+  const auto job = jobs_.find(group->second.job_id);
+  if (job != jobs_.end() && job->second.engine) job->second.engine->Abort(group_id);
+  groups_.erase(group);
+}
+
+}  // namespace rollcall

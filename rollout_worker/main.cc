@@ -1,0 +1,118 @@
+// rollcall-rollout: the rollout worker.
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "absl/base/thread_annotations.h"
+#include "rollout_worker/rollout_service.h"
+#include "rollout_worker/runner/decoder_runner.h"
+#include "services/base/runtime/clock.h"
+#include "services/base/sync/mutex.h"
+#include "services/common/daemon/daemon.h"
+#include "services/common/fleet/fleet_client.h"
+#include "services/common/rpc/client.h"
+#include "services/common/rpc/server.h"
+
+namespace rollcall {
+namespace {
+
+// Passes the end of jobs on while there is a service; the fleet client lives longer.
+class EndedJobs {
+ public:
+  void SetService(RolloutService* service) ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    service_ = service;
+  }
+  void operator()(const std::vector<std::string>& job_ids) ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    if (service_ != nullptr) service_->DropJobs(job_ids);
+  }
+
+ private:
+  Mutex mu_;
+  RolloutService* service_ ABSL_GUARDED_BY(mu_) = nullptr;
+};
+
+struct Flags {
+  DaemonFlags daemon;
+  int kv_cache_mib = 256;
+  int max_sequences = 128;
+  int max_batched_tokens = 2048;
+  int block_size = 16;
+  double drain_seconds = 10;
+};
+
+Status Run(const Flags& flags) {
+  ROLLCALL_ASSIGN_OR_RETURN(auto daemon, Daemon::Start(flags.daemon, "rollout"));
+  UseOneComputeThread();
+  ROLLCALL_ASSIGN_OR_RETURN(auto coordinator,
+                            MakeChannel(flags.daemon.coordinator, flags.daemon.tls));
+  ROLLCALL_ASSIGN_OR_RETURN(
+      auto server,
+      RpcServer::Start({.listen_address = flags.daemon.listen, .tls = flags.daemon.tls}, {}));
+  const SystemClock clock;
+  EndedJobs ended_jobs;
+  const auto fleet = FleetClient::Start({.role = Role::kRollout,
+                                         .name = flags.daemon.name,
+                                         .address = server->address(),
+                                         .metrics_address = daemon->metrics_address()},
+                                        coordinator, daemon->logger(),
+                                        [&](const auto& job_ids) { ended_jobs(job_ids); });
+  RolloutOptions options;
+  options.engine_loop.engine.block_size = flags.block_size;
+  options.engine_loop.engine.kv_cache_bytes = static_cast<int64_t>(flags.kv_cache_mib) << 20;
+  options.engine_loop.engine.scheduler.max_sequences = flags.max_sequences;
+  options.engine_loop.engine.scheduler.max_batched_tokens = flags.max_batched_tokens;
+  options.loader.tls = flags.daemon.tls;
+  RolloutService service(options, {.coordinator = coordinator,
+                                   .fleet = *fleet,
+                                   .metrics = daemon->metrics(),
+                                   .logger = daemon->logger(),
+                                   .clock = clock,
+                                   .on_drain = [&] { daemon->RequestStop(); }});
+  ended_jobs.SetService(&service);
+  server->SetServing(true);
+  Status ready = daemon->Ready(server->address());
+  if (ready.ok()) daemon->WaitForStop();
+  server->SetServing(false);
+  service.Drain(absl::Seconds(flags.drain_seconds));
+  ended_jobs.SetService(nullptr);
+  server->Shutdown(absl::Seconds(1));
+  return ready;
+}
+
+}  // namespace
+}  // namespace rollcall
+
+int main(int argc, char** argv) {
+  rollcall::Flags flags;
+  CLI::App app("Rollout worker of rollcall: samples trajectories from the policy.",
+               "rollcall-rollout");
+  rollcall::AddDaemonFlags(app, rollcall::DaemonKind::kWorker, &flags.daemon);
+  app.add_option("--kv-cache-mib", flags.kv_cache_mib, "KV cache memory of each job, in MiB")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-sequences", flags.max_sequences, "Sequences sampled at once")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  app.add_option("--max-batched-tokens", flags.max_batched_tokens, "Tokens computed in one step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--block-size", flags.block_size, "Tokens in one KV block")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--drain-seconds", flags.drain_seconds,
+                 "Time that held work gets to finish after SIGTERM")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  const rollcall::Status status = rollcall::Run(flags);
+  if (!status.ok()) {
+    std::cerr << "rollcall-rollout: " << status.ToString() << "\n";
+    return 1;
+  }
+  return 0;
+}

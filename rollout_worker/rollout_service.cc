@@ -1,0 +1,547 @@
+#include "rollout_worker/rollout_service.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <spdlog/fmt/fmt.h>
+
+#include "services/base/runtime/random.h"
+#include "services/common/rpc/client.h"
+
+namespace rollcall {
+namespace {
+
+// More answers than this waiting for the coordinator means that it is slow or away.
+constexpr size_t kMaxUnsubmitted = 256;
+constexpr absl::Duration kLongestPause = absl::Seconds(1);
+constexpr absl::Duration kDefaultDeadline = absl::Seconds(30);
+// A drain has to end even when the coordinator is away.
+constexpr absl::Duration kFarewell = absl::Seconds(5);
+
+absl::Duration FromProto(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
+void SetDuration(absl::Duration from, google::protobuf::Duration* to) {
+  const int64_t nanos = absl::ToInt64Nanoseconds(from);
+  to->set_seconds(nanos / 1'000'000'000);
+  to->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+}
+
+GroupRequest ToGroupRequest(uint64_t id, ModelId model, const v1::PromptLease& lease) {
+  GroupRequest request;
+  request.group_id = id;
+  request.model = model;
+  request.prompt_token_ids.assign(lease.prompt_token_ids().begin(), lease.prompt_token_ids().end());
+  for (const int32_t index : lease.sample_indices()) {
+    request.stream_keys.push_back(SampleStreamKey(lease.seed(),
+                                                  static_cast<uint64_t>(lease.purpose()),
+                                                  lease.iteration(), lease.prompt_id(), index));
+  }
+  const v1::SamplingParams& sampling = lease.sampling();
+  request.law = {.temperature = sampling.temperature(),
+                 .top_p = sampling.top_p(),
+                 .top_k = sampling.top_k(),
+                 .min_p = sampling.min_p()};
+  request.max_new_tokens = sampling.max_new_tokens();
+  request.stop_token_ids.assign(sampling.stop_token_ids().begin(), sampling.stop_token_ids().end());
+  return request;
+}
+
+void FillKey(const v1::PromptLease& lease, int32_t sample_index, v1::SampleKey* key) {
+  key->set_job_id(lease.job_id());
+  key->set_iteration(lease.iteration());
+  key->set_prompt_id(lease.prompt_id());
+  key->set_sample_index(sample_index);
+  key->set_purpose(lease.purpose());
+}
+
+// What the coordinator is told about an engine status: data failures are dropped and counted,
+// infrastructure failures are tried again, here or elsewhere.
+WorkFailure ToFailure(const Status& status) {
+  WorkFailure failure{.message = Message(status)};
+  switch (status.code()) {
+    case StatusCode::kOutOfRange:
+      failure.kind = WorkFailure::Kind::kData;
+      failure.reason = "prompt_too_long";
+      break;
+    case StatusCode::kInvalidArgument:
+      failure.kind = WorkFailure::Kind::kData;
+      failure.reason = "bad_request";
+      break;
+    case StatusCode::kDataLoss:
+      failure.reason = "non_finite_logits";
+      break;
+    case StatusCode::kResourceExhausted:
+      failure.reason = "out_of_memory";
+      break;
+    default:
+      failure.reason = "engine";
+  }
+  return failure;
+}
+
+void FillFailure(const WorkFailure& from, v1::Failure* to) {
+  to->set_kind(from.kind == WorkFailure::Kind::kData ? v1::Failure::KIND_DATA
+                                                     : v1::Failure::KIND_INFRASTRUCTURE);
+  to->set_reason(from.reason);
+  to->set_message(from.message);
+}
+
+}  // namespace
+
+RolloutService::RolloutService(const RolloutOptions& options, Parts parts)
+    : options_(options),
+      // A quarter more than the engine runs at once keeps it busy while the next leases travel.
+      max_held_(static_cast<size_t>(options.engine_loop.engine.scheduler.max_sequences) * 5 / 4),
+      experience_(v1::ExperienceService::NewStub(parts.coordinator)),
+      fleet_(parts.fleet),
+      logger_(parts.logger),
+      clock_(parts.clock),
+      on_drain_(std::move(parts.on_drain)),
+      metrics_(parts.metrics) {
+  engine_loop_ = std::make_unique<EngineLoop>(
+      options.engine_loop,
+      EngineEvents{.on_samples = [this](auto samples) { OnSamples(std::move(samples)); },
+                   .on_group_failed = [this](uint64_t id,
+                                             const Status& status) { OnGroupFailed(id, status); },
+                   .on_step = [this] { fleet_.Progress(); }},
+      parts.metrics, metrics_, logger_, clock_);
+  loader_ = std::make_unique<PolicyLoader>(
+      options.loader,
+      PolicyEvents{.on_model = [this](auto model) { engine_loop_->AddModel(std::move(model)); },
+                   .on_usable = [this](uint64_t id, ModelId model) { OnUsable(id, model); },
+                   .on_failed =
+                       [this](uint64_t id, const WorkFailure& failure) {
+                         if (failure.reason == "deadline") {
+                           FailLease(id, std::nullopt);
+                         } else {
+                           FailLease(id, failure);
+                         }
+                       }},
+      parts.coordinator, fleet_, metrics_, logger_, clock_);
+  {
+    MutexLock lock(mu_);
+    UpdatePhase();
+  }
+  submit_thread_ = std::jthread([this] { SubmitLoop(); });
+  poll_thread_ = std::jthread([this] { PollLoop(); });
+}
+
+RolloutService::~RolloutService() {
+  Drain(absl::ZeroDuration());
+  {
+    MutexLock lock(mu_);
+    stopping_ = true;
+    changed_.NotifyAll();
+  }
+  submit_thread_.join();
+  // The loader posts to the engine loop, the engine loop to the loader: both threads stop before
+  // either object goes.
+  loader_->Stop();
+  engine_loop_->Stop();
+}
+
+size_t RolloutService::num_held() const {
+  MutexLock lock(mu_);
+  return num_held_;
+}
+
+// --- taking leases --------------------------------------------------------------------------
+
+void RolloutService::PollLoop() {
+  absl::Duration pause = absl::ZeroDuration();
+  std::string last_worker_id;
+  std::string last_error;
+  bool told_to_drain = false;
+  while (true) {
+    {
+      MutexLock lock(mu_);
+      if (draining_) return;
+    }
+    if (pause > absl::ZeroDuration()) PausePolling(pause);
+    const std::string worker_id = fleet_.worker_id(options_.poll_wait);
+    if (fleet_.draining()) {
+      pause = options_.poll_wait;
+      if (!std::exchange(told_to_drain, true) && on_drain_) on_drain_();
+      continue;
+    }
+    if (worker_id.empty()) continue;
+    if (worker_id != last_worker_id && !last_worker_id.empty()) DropLeasesOf(last_worker_id);
+    last_worker_id = worker_id;
+    const int max_leases = WaitForRoom();
+    if (max_leases == 0) continue;
+
+    v1::LeasePromptsRequest request;
+    request.set_worker_id(worker_id);
+    request.set_max_leases(max_leases);
+    SetDuration(options_.poll_wait, request.mutable_wait());
+    v1::LeasePromptsResponse response;
+    const Status status = Call(*experience_, &v1::ExperienceService::Stub::LeasePrompts, request,
+                               &response, {.timeout = options_.poll_wait + absl::Seconds(5)});
+    if (status.ok()) {
+      pause = absl::ZeroDuration();
+      last_error.clear();
+      for (v1::PromptLease& lease : *response.mutable_leases()) {
+        TakeLease(std::move(lease), worker_id);
+      }
+      continue;
+    }
+    if (status.code() == StatusCode::kAborted) {
+      fleet_.Invalidate(worker_id);
+      DropLeasesOf(worker_id);
+      continue;
+    }
+    pause = std::clamp(pause * 2, absl::Milliseconds(50), kLongestPause);
+    if (Message(status) != last_error) {
+      last_error = Message(status);
+      logger_.Warning(fmt::format("no leases from the coordinator, trying again: {}", last_error));
+    }
+  }
+}
+
+int RolloutService::WaitForRoom() {
+  MutexLock lock(mu_);
+  const auto has_room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return num_held_ < max_held_ && finished_.size() < kMaxUnsubmitted;
+  };
+  if (!has_room() && !draining_) changed_.WaitFor(mu_, options_.poll_wait);
+  if (!has_room() || draining_) return 0;
+  const size_t room = (max_held_ - num_held_) / samples_per_lease_;
+  // Small bites, so that workers that start together share what there is.
+  const size_t bite = static_cast<size_t>(options_.engine_loop.engine.scheduler.max_sequences) /
+                      (4 * samples_per_lease_);
+  return static_cast<int>(std::max<size_t>(1, std::min(room, bite)));
+}
+
+void RolloutService::PausePolling(absl::Duration time) {
+  MutexLock lock(mu_);
+  const absl::Time until = absl::Now() + time;
+  while (!draining_ && absl::Now() < until) changed_.WaitFor(mu_, until - absl::Now());
+}
+
+void RolloutService::TakeLease(v1::PromptLease proto, const std::string& worker_id) {
+  const WantedPolicy wanted{proto.job_id(), proto.policy_version(), proto.exact_version()};
+  const absl::Time now = clock_.Now();
+  const absl::Duration time_limit =
+      proto.has_deadline() ? FromProto(proto.deadline()) : kDefaultDeadline;
+  if (proto.sample_indices().empty()) {
+    logger_.Warning(fmt::format("a lease without samples was ignored lease={} job={}",
+                                proto.lease_id(), proto.job_id()));
+    return;
+  }
+  uint64_t id = 0;
+  bool hand_back = false;
+  {
+    MutexLock lock(mu_);
+    id = next_id_++;
+    const auto num_samples = static_cast<size_t>(proto.sample_indices_size());
+    samples_per_lease_ = num_samples;
+    Lease lease{.proto = std::move(proto),
+                .worker_id = worker_id,
+                .received = now,
+                .deadline = now + time_limit,
+                .num_open = num_samples,
+                .samples = std::vector<std::optional<CompletedSample>>(num_samples)};
+    leases_.emplace(id, std::move(lease));
+    num_held_ += num_samples;
+    ++num_waiting_for_weights_;
+    hand_back = draining_;
+    UpdatePhase();
+  }
+  if (hand_back) {
+    FailLease(id, WorkFailure{.reason = "draining", .message = "the worker is shutting down"});
+    return;
+  }
+  loader_->Want(id, wanted, now + time_limit);
+}
+
+// --- sampling -------------------------------------------------------------------------------
+
+void RolloutService::OnUsable(uint64_t id, ModelId model) {
+  GroupWork work;
+  {
+    MutexLock lock(mu_);
+    const auto it = leases_.find(id);
+    if (it == leases_.end() || it->second.stage != Stage::kWaitingForWeights) return;
+    Lease& lease = it->second;
+    lease.stage = Stage::kSampling;
+    lease.model = model;
+    --num_waiting_for_weights_;
+    work = {.job_id = lease.proto.job_id(),
+            .deadline = lease.deadline,
+            .request = ToGroupRequest(id, model, lease.proto)};
+    UpdatePhase();
+  }
+  engine_loop_->AddGroup(std::move(work));
+}
+
+void RolloutService::OnSamples(std::vector<CompletedSample> samples) {
+  MutexLock lock(mu_);
+  for (CompletedSample& sample : samples) {
+    const auto it = leases_.find(sample.group_id);
+    if (it == leases_.end()) continue;
+    Lease& lease = it->second;
+    lease.samples[sample.index] = std::move(sample);
+    --num_held_;
+    if (--lease.num_open > 0) continue;
+    Finish(&lease);
+    leases_.erase(it);
+  }
+  metrics_.HeldSequences(num_held_);
+  UpdatePhase();
+  changed_.NotifyAll();
+}
+
+void RolloutService::OnGroupFailed(uint64_t id, const Status& status) {
+  if (status.code() == StatusCode::kDeadlineExceeded) {
+    FailLease(id, std::nullopt);
+    return;
+  }
+  if (status.code() != StatusCode::kNotFound) {
+    FailLease(id, ToFailure(status));
+    return;
+  }
+  // The version went between the loader's answer and the start: load it again.
+  WantedPolicy wanted;
+  ModelId model = 0;
+  absl::Time deadline;
+  {
+    MutexLock lock(mu_);
+    const auto it = leases_.find(id);
+    if (it == leases_.end()) return;
+    Lease& lease = it->second;
+    lease.stage = Stage::kWaitingForWeights;
+    model = lease.model;
+    ++num_waiting_for_weights_;
+    wanted = {lease.proto.job_id(), lease.proto.policy_version(), lease.proto.exact_version()};
+    deadline = lease.deadline;
+    UpdatePhase();
+  }
+  loader_->ModelDropped(wanted.job_id, model);
+  loader_->Want(id, wanted, deadline);
+}
+
+void RolloutService::FailLease(uint64_t id, std::optional<WorkFailure> failure) {
+  engine_loop_->Abort(id);
+  MutexLock lock(mu_);
+  const auto it = leases_.find(id);
+  if (it == leases_.end()) return;
+  Lease& lease = it->second;
+  if (lease.stage == Stage::kWaitingForWeights) --num_waiting_for_weights_;
+  num_held_ -= lease.num_open;
+  lease.failure = std::move(failure);
+  const bool answer = lease.failure || lease.num_open < lease.samples.size();
+  if (answer) {
+    Finish(&lease);
+  } else {
+    metrics_.LeaseDropped();
+    logger_.Warning(fmt::format("a lease passed its deadline lease={} job={} iteration={}",
+                                lease.proto.lease_id(), lease.proto.job_id(),
+                                lease.proto.iteration()));
+  }
+  leases_.erase(it);
+  metrics_.HeldSequences(num_held_);
+  UpdatePhase();
+  changed_.NotifyAll();
+}
+
+void RolloutService::Finish(Lease* lease) {
+  lease->stage = Stage::kFinished;
+  lease->finished = clock_.Now();
+  finished_.push_back(std::move(*lease));
+}
+
+void RolloutService::DropLeasesOf(const std::string& worker_id) {
+  DropLeasesIf([&](const Lease& lease) { return lease.worker_id == worker_id; });
+}
+
+void RolloutService::DropJobs(const std::vector<std::string>& job_ids) {
+  DropLeasesIf([&](const Lease& lease) {
+    return std::find(job_ids.begin(), job_ids.end(), lease.proto.job_id()) != job_ids.end();
+  });
+  for (const std::string& job_id : job_ids) {
+    loader_->DropJob(job_id);
+    engine_loop_->DropJob(job_id);
+  }
+}
+
+void RolloutService::DropLeasesIf(const std::function<bool(const Lease&)>& drop) {
+  std::vector<uint64_t> dropped;
+  {
+    MutexLock lock(mu_);
+    for (auto it = leases_.begin(); it != leases_.end();) {
+      const Lease& lease = it->second;
+      if (!drop(lease)) {
+        ++it;
+        continue;
+      }
+      dropped.push_back(it->first);
+      num_held_ -= lease.num_open;
+      if (lease.stage == Stage::kWaitingForWeights) --num_waiting_for_weights_;
+      metrics_.LeaseDropped();
+      it = leases_.erase(it);
+    }
+    std::erase_if(finished_, [&](const Lease& lease) {
+      const bool matches = drop(lease);
+      if (matches) metrics_.LeaseDropped();
+      return matches;
+    });
+    metrics_.HeldSequences(num_held_);
+    UpdatePhase();
+    changed_.NotifyAll();
+  }
+  for (const uint64_t id : dropped) {
+    loader_->Forget(id);
+    engine_loop_->Abort(id);
+  }
+}
+
+void RolloutService::UpdatePhase() {
+  engine_loop_->SetWaitingForWeights(num_waiting_for_weights_ > 0);
+  const bool sampling = leases_.size() > num_waiting_for_weights_;
+  const char* phase = sampling                       ? "sampling"
+                      : num_waiting_for_weights_ > 0 ? "fetching weights"
+                                                     : "idle";
+  if (phase == phase_) return;
+  phase_ = phase;
+  fleet_.SetPhase(phase_, leases_.empty() ? "" : leases_.begin()->second.proto.job_id());
+}
+
+// --- handing in -----------------------------------------------------------------------------
+
+v1::SubmitTrajectoriesRequest RolloutService::MakeRequest(const Lease& lease) const {
+  v1::SubmitTrajectoriesRequest request;
+  request.set_worker_id(lease.worker_id);
+  request.set_lease_id(lease.proto.lease_id());
+  for (size_t i = 0; i < lease.samples.size(); ++i) {
+    const std::optional<CompletedSample>& sample = lease.samples[i];
+    const int32_t sample_index = lease.proto.sample_indices(static_cast<int>(i));
+    if (!sample || !sample->status.ok()) {
+      if (!sample && !lease.failure) continue;
+      v1::SampleFailure& failure = *request.add_failures();
+      FillKey(lease.proto, sample_index, failure.mutable_key());
+      FillFailure(sample ? ToFailure(sample->status) : *lease.failure, failure.mutable_failure());
+      continue;
+    }
+    v1::Trajectory& trajectory = *request.add_trajectories();
+    FillKey(lease.proto, sample_index, trajectory.mutable_key());
+    *trajectory.mutable_prompt_token_ids() = lease.proto.prompt_token_ids();
+    v1::Segment& segment = *trajectory.add_segments();
+    segment.set_kind(v1::SEGMENT_KIND_POLICY);
+    segment.mutable_token_ids()->Add(sample->token_ids.begin(), sample->token_ids.end());
+    segment.mutable_behavior_logprobs()->Add(sample->behavior_logprobs.begin(),
+                                             sample->behavior_logprobs.end());
+    segment.set_policy_version(sample->policy_version);
+    trajectory.set_finish_reason(sample->end == CompletionEnd::kStop ? v1::FINISH_REASON_STOP
+                                                                     : v1::FINISH_REASON_LENGTH);
+    trajectory.set_seconds(absl::ToDoubleSeconds(lease.finished - lease.received));
+    trajectory.set_worker_id(lease.worker_id);
+  }
+  return request;
+}
+
+void RolloutService::SubmitLoop() {
+  while (true) {
+    std::optional<Lease> lease;
+    {
+      MutexLock lock(mu_);
+      if (finished_.empty() && !stopping_) changed_.WaitFor(mu_, absl::Milliseconds(200));
+      if (finished_.empty()) {
+        if (stopping_) return;
+        continue;
+      }
+      if (clock_.Now() >= farewell_) {
+        // A process that leaves does not wait out a coordinator that is away.
+        logger_.Warning(fmt::format("{} answers were not handed in", finished_.size()));
+        finished_.clear();
+        continue;
+      }
+      lease = std::move(finished_.front());
+      finished_.pop_front();
+      ++num_submitting_;
+    }
+    Submit(*lease);
+    MutexLock lock(mu_);
+    --num_submitting_;
+    changed_.NotifyAll();
+  }
+}
+
+void RolloutService::Submit(const Lease& lease) {
+  const v1::SubmitTrajectoriesRequest request = MakeRequest(lease);
+  if (request.failures_size() > 0) {
+    metrics_.SamplesFailed(request.failures_size());
+    const v1::Failure& failure = request.failures(0).failure();
+    logger_.Warning(fmt::format("samples could not be made: {} ({}) count={} lease={} job={}",
+                                failure.message(), failure.reason(), request.failures_size(),
+                                lease.proto.lease_id(), lease.proto.job_id()));
+  }
+  const absl::Time give_up = lease.deadline + options_.submit_grace;
+  Status status;
+  for (int attempt = 0;; ++attempt) {
+    v1::SubmitTrajectoriesResponse response;
+    status = Call(*experience_, &v1::ExperienceService::Stub::SubmitTrajectories, request,
+                  &response, {.timeout = absl::Seconds(10)});
+    if (status.ok()) {
+      metrics_.LeaseSubmitted(absl::ToDoubleSeconds(clock_.Now() - lease.received));
+      for (const v1::SubmitResult& result : response.results()) {
+        if (result.outcome() != v1::SUBMIT_OUTCOME_REJECTED) continue;
+        logger_.Error(fmt::format("the coordinator rejected a sample: {} job={} prompt={} index={}",
+                                  result.message(), result.key().job_id(), result.key().prompt_id(),
+                                  result.key().sample_index()));
+      }
+      return;
+    }
+    metrics_.SubmitFailed();
+    if (status.code() == StatusCode::kAborted) {
+      fleet_.Invalidate(lease.worker_id);
+      DropLeasesOf(lease.worker_id);
+      break;
+    }
+    const bool again = status.code() == StatusCode::kUnavailable ||
+                       status.code() == StatusCode::kDeadlineExceeded ||
+                       status.code() == StatusCode::kResourceExhausted;
+    if (!again || clock_.Now() > give_up) break;
+    const absl::Duration pause =
+        std::min(kLongestPause, absl::Milliseconds(50) * (1 << std::min(attempt, 5)));
+    MutexLock lock(mu_);
+    const absl::Time until = clock_.Now() + pause;
+    while (clock_.Now() < until && clock_.Now() < farewell_) {
+      changed_.WaitFor(mu_, until - clock_.Now());
+    }
+    if (clock_.Now() >= farewell_) break;
+  }
+  metrics_.LeaseDropped();
+  logger_.Warning(fmt::format("an answer was not taken: {} lease={} job={}", Message(status),
+                              lease.proto.lease_id(), lease.proto.job_id()));
+}
+
+// --- leaving --------------------------------------------------------------------------------
+
+void RolloutService::Drain(absl::Duration patience) {
+  const absl::Time until = clock_.Now() + patience;
+  {
+    MutexLock lock(mu_);
+    draining_ = true;
+    changed_.NotifyAll();
+  }
+  if (poll_thread_.joinable()) poll_thread_.join();
+  std::vector<uint64_t> unfinished;
+  {
+    MutexLock lock(mu_);
+    while (!leases_.empty() && clock_.Now() < until) changed_.WaitFor(mu_, absl::Milliseconds(100));
+    for (const auto& [id, lease] : leases_) unfinished.push_back(id);
+  }
+  for (const uint64_t id : unfinished) {
+    loader_->Forget(id);
+    FailLease(id, WorkFailure{.reason = "draining", .message = "the worker is shutting down"});
+  }
+  MutexLock lock(mu_);
+  farewell_ = std::min(farewell_, clock_.Now() + kFarewell);
+  while ((!finished_.empty() || num_submitting_ > 0) && clock_.Now() < farewell_) {
+    changed_.WaitFor(mu_, absl::Milliseconds(100));
+  }
+}
+
+}  // namespace rollcall

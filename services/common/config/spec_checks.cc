@@ -9,6 +9,7 @@
 #include "services/common/config/method_parts.h"
 #include "services/common/config/preset.h"
 #include "services/common/config/spec_fields.h"
+#include "services/common/scoring/scorer_catalog.h"
 
 namespace rollcall {
 namespace {
@@ -119,6 +120,9 @@ void CheckScorers(const google::protobuf::RepeatedPtrField<v1::ScorerSpec>& scor
     const v1::ScorerSpec& scorer = scorers[i];
     const std::string item = fmt::format("{}[{}]", path, i);
     if (!scorer.has_type()) continue;
+    const Status checked =
+        CheckScorer(scorer.type(), {scorer.options().begin(), scorer.options().end()});
+    if (!checked.ok()) problems->push_back({item, Message(checked), {item + ".type"}});
     if (!IsJobName(scorer.name())) {
       problems->push_back(
           {item + ".name",

@@ -260,11 +260,11 @@ TEST_CASE("ParseJobFile: overrides win over the file and are named in messages",
   REQUIRE_OK_AND_ASSIGN(
       const v1::JobSpec spec,
       Parse(kGrpoJob, {"rollout.temperature=0.5", "reward.scorers.0.weight=2",
-                       "reward.scorers.0.options.pattern=a=b", "sync.transport=grpc",
+                       "reward.scorers.0.options.extract=a=b", "sync.transport=grpc",
                        "evaluate.scorers=[{type: numeric, options: {tolerance: 0.1}}]"}));
   CHECK(spec.rollout().temperature() == 0.5);
   CHECK(spec.reward().scorers(0).weight() == 2);
-  CHECK(spec.reward().scorers(0).options().at("pattern") == "a=b");
+  CHECK(spec.reward().scorers(0).options().at("extract") == "a=b");
   CHECK(spec.sync().transport() == v1::SyncSpec::GRPC);
   CHECK(spec.evaluate().scorers(0).type() == "numeric");
 
@@ -332,8 +332,9 @@ TEST_CASE("JobSpecToYaml: what it writes reads back as the same spec", "[unit][c
        {std::string(kGrpoJob), std::string(kSftJob), std::string(kDpoJob),
         Replaced(
             kGrpoJob, "type: exact_match",
-            "type: regex\n      name: digits\n      options: {pattern: \"^ *[0-9]+\\\\t'\\\"$\","
-            " empty: '', yes: 'no', number: '007', text: \"zwei\\nZeilen, ü\"}")}) {
+            "type: remote\n      name: mine\n      options: {address: 'localhost:80',"
+            " option.pattern: \"^ *[0-9]+\\\\t'\\\"$\", option.empty: '', option.yes: 'no',"
+            " option.number: '007', option.text: \"zwei\\nZeilen, ü\"}")}) {
     REQUIRE_OK_AND_ASSIGN(const v1::JobSpec spec, Parse(yaml));
     const std::string text = JobSpecToYaml(spec);
     INFO(text);

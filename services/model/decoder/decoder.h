@@ -36,7 +36,10 @@ std::unique_ptr<AttentionContext> MakePackedAttention(const ModelConfig& config,
 
 // A pool of fixed-size KV blocks: block b, layer l is
 //   data + ((b * num_layers + l) * 2 + (0 for K, 1 for V)) * K * block_size * D floats,
-// laid out [K][block_size][D] (block-major: one block is contiguous over all layers).
+// block-major: one block is contiguous over all layers, so that copying or moving a block is one
+// memcpy. Inside, values are laid out [K][block_size][D] and keys transposed, [K][D][block_size],
+// so that one vector holds a dimension of sixteen keys. A block_size that is a multiple of 16 is
+// the fast one; any size gives the same bits.
 struct KvPool {
   float* data = nullptr;
   int64_t num_blocks = 0;

@@ -40,7 +40,7 @@ struct RendezvousStore {
 struct CommunicatorOptions {
   int rank = 0;
   int world_size = 1;
-  absl::Duration timeout = absl::Seconds(30);  // of one collective
+  absl::Duration timeout = absl::Seconds(30);   // of one collective
   std::string interface_address = "127.0.0.1";  // address that the peers reach this rank at
 };
 

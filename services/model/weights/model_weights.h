@@ -2,6 +2,8 @@
 // optimizer step or a gradient reduction is one operation on one tensor.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "services/base/tensor/host_tensor.h"
 #include "services/model/config/model_config.h"
 #include "services/model/tensor.h"
+#include "services/model/weights/architecture.h"
 
 namespace rollcall {
 
@@ -26,8 +29,7 @@ struct LayerWeights {
   at::Tensor down_proj_EF;
 };
 
-// What sits on top of the last hidden state.
-enum class Head { kLanguageModel, kValue };
+class RotaryTable;
 
 // Move-only owner. Not thread-safe while being written; const use from many threads is safe.
 struct ModelWeights {
@@ -41,6 +43,8 @@ struct ModelWeights {
   at::Tensor value_head_1E;  // kValue only
   // Hugging Face names and places in the arena, in arena order. Tied lm_head is not listed.
   std::vector<TensorLayout> layout;
+  at::Tensor grad_arena;                // kAccumulate only; see GradArena
+  std::shared_ptr<RotaryTable> rotary;  // cosines and sines, grown as positions are used
 };
 
 // Zero weights with the right views. With `requires_grad` every view is a leaf whose .grad is a
@@ -49,6 +53,8 @@ enum class Gradients { kNone, kAccumulate };
 StatusOr<ModelWeights> AllocateWeights(const ModelConfig& config, Head head, Gradients gradients);
 // The flat gradient of weights made with kAccumulate.
 at::Tensor GradArena(const ModelWeights& weights);
+// Sets it to zero in place: the views that backward adds to stay where they are.
+void ZeroGradients(const ModelWeights& weights);
 
 // Normal(0, 0.02) matrices, norms of one, residual outputs scaled by 1/sqrt(2*layers); a value
 // head starts at zero. Depends on the seed alone.

@@ -1,0 +1,26 @@
+// What PackWeights makes: every matrix in the panels of kernels/linear.h.
+#pragma once
+
+#include <vector>
+
+#include "services/model/decoder/decoder.h"
+#include "services/model/tensor.h"
+
+namespace rollcall {
+
+struct PackedLayer {
+  at::Tensor q_proj;
+  at::Tensor k_proj;
+  at::Tensor v_proj;
+  at::Tensor o_proj;
+  at::Tensor gate_proj;
+  at::Tensor up_proj;
+  at::Tensor down_proj;
+};
+
+struct PackedWeights {
+  std::vector<PackedLayer> layers;
+  at::Tensor lm_head;  // undefined with a value head
+};
+
+}  // namespace rollcall

@@ -1,0 +1,39 @@
+// The CPU kernels of one instruction set. No standard C++ headers: see simd.h.
+#pragma once
+
+#include <cstdint>
+
+#include "services/model/kernels/attention.h"
+#include "services/model/kernels/linear.h"
+#include "services/model/kernels/log_softmax.h"
+#include "services/model/kernels/rms_norm.h"
+#include "services/model/kernels/rotary.h"
+#include "services/model/kernels/swiglu.h"
+
+namespace rollcall {
+
+// All functions are pure and thread-safe; what they write is the caller's.
+struct CpuKernels {
+  const char* name;
+  void (*pack_linear)(const float* w, int64_t num_outputs, int64_t depth, float* packed);
+  void (*linear)(const LinearArgs& args);
+  void (*rms_norm)(const RmsNormArgs& args);
+  void (*rms_norm_grad)(const RmsNormGradArgs& args);
+  void (*rotary)(const RotaryArgs& args);
+  void (*swiglu)(const SwigluArgs& args);
+  void (*swiglu_grad)(const SwigluGradArgs& args);
+  void (*add)(const float* a, const float* b, int64_t size, float* y);  // y may be a or b
+  // dst[d * dst_stride + j] = src[j * src_stride + d] for d < rows, j < columns.
+  void (*transpose)(const float* src, int64_t src_stride, int64_t rows, int64_t columns, float* dst,
+                    int64_t dst_stride);
+  void (*attention)(const AttentionArgs& args);
+  void (*attention_grad)(const AttentionGradArgs& args);
+  LogSoftmaxStats (*log_softmax_stats)(const float* logits, int64_t width,
+                                       float inverse_temperature);
+  // log p of `count` elements from `first` on.
+  void (*log_softmax_write)(const float* logits, int64_t count, float inverse_temperature,
+                            const LogSoftmaxStats& stats, float* out);
+  void (*log_softmax_grad)(const LogSoftmaxGradArgs& args);
+};
+
+}  // namespace rollcall

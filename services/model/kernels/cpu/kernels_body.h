@@ -1,0 +1,35 @@
+// Puts the kernels of one instruction set into a table.
+#pragma once
+
+#include "services/model/kernels/cpu/attention_body.h"
+#include "services/model/kernels/cpu/kernel_table.h"
+#include "services/model/kernels/cpu/linear_body.h"
+#include "services/model/kernels/cpu/rows_body.h"
+
+namespace rollcall::ROLLCALL_ISA {
+
+static void TransposeMatrix(const float* src, int64_t src_stride, int64_t rows, int64_t columns,
+                            float* dst, int64_t dst_stride) {
+  Transpose(src, src_stride, rows, columns, dst, dst_stride);
+}
+
+#define ROLLCALL_QUOTE_INNER(text) #text
+#define ROLLCALL_QUOTE(text) ROLLCALL_QUOTE_INNER(text)
+
+constexpr CpuKernels kTable = {.name = ROLLCALL_QUOTE(ROLLCALL_ISA),
+                               .pack_linear = PackLinear,
+                               .linear = Linear,
+                               .rms_norm = RmsNorm,
+                               .rms_norm_grad = RmsNormGrad,
+                               .rotary = Rotary,
+                               .swiglu = Swiglu,
+                               .swiglu_grad = SwigluGrad,
+                               .add = AddRows,
+                               .transpose = TransposeMatrix,
+                               .attention = Attention,
+                               .attention_grad = AttentionGrad,
+                               .log_softmax_stats = LogSoftmaxRow,
+                               .log_softmax_write = LogSoftmaxWrite,
+                               .log_softmax_grad = LogSoftmaxGrad};
+
+}  // namespace rollcall::ROLLCALL_ISA

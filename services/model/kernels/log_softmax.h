@@ -1,0 +1,27 @@
+// Log-softmax with a temperature over rows of logits, with the entropy. Each row is reduced over
+// sixteen lanes (element v belongs to lane v mod 16) and then lane by lane in a fixed tree.
+#pragma once
+
+#include <cstdint>
+
+namespace rollcall {
+
+// log p[v] = (logits[v] * inverse_temperature - max) - log_sum.
+struct LogSoftmaxStats {
+  float max = 0;      // of logits * inverse_temperature
+  float log_sum = 0;  // log of sum of exp(logits * inverse_temperature - max)
+  float entropy = 0;
+};
+
+struct LogSoftmaxGradArgs {
+  const float* logits = nullptr;  // [V]
+  int64_t width = 0;
+  float inverse_temperature = 1;
+  LogSoftmaxStats stats;
+  int64_t target = 0;
+  float dlogprob = 0;  // of log p[target]
+  float dentropy = 0;
+  float* dlogits = nullptr;  // [V]; may be logits
+};
+
+}  // namespace rollcall

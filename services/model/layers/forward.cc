@@ -1,0 +1,192 @@
+#include "services/model/layers/forward.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <ATen/EmptyTensor.h>
+
+#include "services/model/kernels/cpu_kernels.h"
+
+namespace rollcall::forward {
+namespace {
+
+const float* Data(const at::Tensor& tensor) { return tensor.const_data_ptr<float>(); }
+float* Mutable(const at::Tensor& tensor) { return tensor.mutable_data_ptr<float>(); }
+const int32_t* Ids(const at::Tensor& tensor) { return tensor.const_data_ptr<int32_t>(); }
+
+void Require(bool condition, const char* what) {
+  if (!condition) throw std::logic_error(what);
+}
+
+}  // namespace
+
+at::Tensor Empty(at::IntArrayRef shape) {
+  return at::Tensor(at::detail::empty_cpu(shape, at::kFloat));
+}
+
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N) {
+  const int64_t width = table_VE.size(1);
+  const at::Tensor rows = Empty({ids_N.size(0), width});
+  const float* table = Data(table_VE);
+  float* out = Mutable(rows);
+  const int32_t* ids = Ids(ids_N);
+  for (int64_t n = 0; n < ids_N.size(0); ++n) {
+    std::memcpy(out + n * width, table + ids[n] * width,
+                static_cast<size_t>(width) * sizeof(float));
+  }
+  return rows;
+}
+
+at::Tensor RmsNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, double eps) {
+  const at::Tensor y = Empty(x_NE.sizes());
+  BestCpuKernels().rms_norm({.x = Data(x_NE),
+                             .w = Data(weight_E),
+                             .num_rows = x_NE.size(0),
+                             .width = x_NE.size(1),
+                             .eps = eps,
+                             .y = Mutable(y)});
+  return y;
+}
+
+at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& packed) {
+  Require(x_NE.is_contiguous() && w_OE.is_contiguous() && x_NE.size(1) == w_OE.size(1),
+          "Linear: shapes of input and weight do not fit");
+  const at::Tensor y = Empty({x_NE.size(0), w_OE.size(0)});
+  BestCpuKernels().linear({.x = Data(x_NE),
+                           .num_rows = x_NE.size(0),
+                           .depth = x_NE.size(1),
+                           .num_outputs = w_OE.size(0),
+                           .w = Data(w_OE),
+                           .packed = packed.defined() ? Data(packed) : nullptr,
+                           .y = Mutable(y)});
+  return y;
+}
+
+void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PD,
+                   const at::Tensor& positions_N, float direction) {
+  BestCpuKernels().rotary({.x = Mutable(x_NO),
+                           .num_rows = x_NO.size(0),
+                           .num_heads = x_NO.size(1) / head_dim,
+                           .head_dim = head_dim,
+                           .table = Data(table_PD),
+                           .positions = Ids(positions_N),
+                           .direction = direction});
+}
+
+at::Tensor Swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  const at::Tensor y = Empty(gate.sizes());
+  BestCpuKernels().swiglu(
+      {.gate = Data(gate), .up = Data(up), .size = gate.numel(), .y = Mutable(y)});
+  return y;
+}
+
+float AttentionScale(int64_t head_dim) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+}
+
+at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const at::Tensor& starts, const ops::AttentionShape& shape,
+                           const at::Tensor& stats) {
+  const CpuKernels& kernels = BestCpuKernels();
+  const int64_t num_sequences = starts.size(0) - 1;
+  const int32_t* first = Ids(starts);
+  Require(num_sequences >= 0 && first[0] == 0 && first[num_sequences] == q.size(0),
+          "PackedAttention: the starts of the sequences do not cover the tokens");
+  const int64_t group = shape.num_heads / shape.num_kv_heads;
+  const int64_t q_stride = shape.num_heads * shape.head_dim;
+  const int64_t kv_stride = shape.num_kv_heads * shape.head_dim;
+  const at::Tensor out = Empty(q.sizes());
+
+  int64_t longest = 0;
+  for (int64_t s = 0; s < num_sequences; ++s) {
+    Require(first[s + 1] >= first[s], "PackedAttention: the starts are not in order");
+    longest = std::max<int64_t>(longest, first[s + 1] - first[s]);
+  }
+  // The keys of one sequence and head, transposed, are the only block of that sequence.
+  std::vector<float> keys(static_cast<size_t>(shape.head_dim * ((longest + 15) / 16 * 16)));
+  std::vector<float> scratch(static_cast<size_t>(AttentionScratch(longest)));
+  for (int64_t s = 0; s < num_sequences; ++s) {
+    const int64_t start = first[s];
+    const int64_t num_tokens = first[s + 1] - start;
+    if (num_tokens == 0) continue;
+    const int64_t block_size = (num_tokens + 15) / 16 * 16;
+    for (int64_t head = 0; head < shape.num_kv_heads; ++head) {
+      const int64_t kv_at = start * kv_stride + head * shape.head_dim;
+      const int64_t q_at = start * q_stride + head * group * shape.head_dim;
+      kernels.transpose(Data(k) + kv_at, kv_stride, shape.head_dim, num_tokens, keys.data(),
+                        block_size);
+      const float* k_block = keys.data();
+      const float* v_block = Data(v) + kv_at;
+      float* stats_at = nullptr;
+      if (stats.defined()) {
+        stats_at = Mutable(stats) + start * 2 * shape.num_heads + 2 * head * group;
+      }
+      kernels.attention({.q = Data(q) + q_at,
+                         .q_stride = q_stride,
+                         .num_queries = num_tokens,
+                         .first_position = 0,
+                         .group = group,
+                         .head_dim = shape.head_dim,
+                         .k_blocks = &k_block,
+                         .v_blocks = &v_block,
+                         .block_size = block_size,
+                         .v_stride = kv_stride,
+                         .scale = AttentionScale(shape.head_dim),
+                         .out = Mutable(out) + q_at,
+                         .out_stride = q_stride,
+                         .stats = stats_at,
+                         .stats_stride = 2 * shape.num_heads,
+                         .scratch = scratch.data()});
+    }
+  }
+  return out;
+}
+
+int64_t ChunkRows(int64_t vocab_size, int64_t chunk_bytes) {
+  return std::max<int64_t>(1, chunk_bytes / (vocab_size * static_cast<int64_t>(sizeof(float))));
+}
+
+TokenLogprobs ComputeTokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor& w_VE,
+                                   const at::Tensor& packed, const at::Tensor& targets_N,
+                                   const ops::TokenLogprobsOptions& options,
+                                   const at::Tensor& stats) {
+  const CpuKernels& kernels = BestCpuKernels();
+  const int64_t num_rows = hidden_NE.size(0);
+  const int64_t width = hidden_NE.size(1);
+  const int64_t vocab_size = w_VE.size(0);
+  const auto inverse_temperature = static_cast<float>(1.0 / options.temperature);
+  const TokenLogprobs result{Empty({num_rows}), Empty({num_rows})};
+  const int64_t chunk = std::min(num_rows, ChunkRows(vocab_size, options.chunk_bytes));
+  const at::Tensor logits = Empty({chunk, vocab_size});
+  for (int64_t n = 0; n < num_rows; n += chunk) {
+    const int64_t rows = std::min(chunk, num_rows - n);
+    kernels.linear({.x = Data(hidden_NE) + n * width,
+                    .num_rows = rows,
+                    .depth = width,
+                    .num_outputs = vocab_size,
+                    .w = Data(w_VE),
+                    .packed = packed.defined() ? Data(packed) : nullptr,
+                    .y = Mutable(logits)});
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = Data(logits) + r * vocab_size;
+      const LogSoftmaxStats row_stats =
+          kernels.log_softmax_stats(row, vocab_size, inverse_temperature);
+      kernels.log_softmax_write(row + Ids(targets_N)[n + r], 1, inverse_temperature, row_stats,
+                                Mutable(result.logprobs_N) + n + r);
+      Mutable(result.entropy_N)[n + r] = row_stats.entropy;
+      if (stats.defined()) {
+        float* out = Mutable(stats) + 3 * (n + r);
+        out[0] = row_stats.max;
+        out[1] = row_stats.log_sum;
+        out[2] = row_stats.entropy;
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace rollcall::forward

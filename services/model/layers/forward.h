@@ -1,0 +1,43 @@
+// The forward computations behind ops.h, without gradients: plain calls of the kernels on fresh
+// tensors.
+#pragma once
+
+#include <cstdint>
+
+#include "services/model/layers/ops.h"
+#include "services/model/tensor.h"
+
+namespace rollcall::forward {
+
+// Uninitialised float32 memory, without the dispatcher.
+at::Tensor Empty(at::IntArrayRef shape);
+
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N);
+at::Tensor RmsNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, double eps);
+at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& packed);
+void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PD,
+                   const at::Tensor& positions_N, float direction);
+at::Tensor Swiglu(const at::Tensor& gate, const at::Tensor& up);
+
+// 1 / sqrt(D)
+float AttentionScale(int64_t head_dim);
+
+// With `stats` [N, 2H] defined, what the gradient needs is written to it.
+at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const at::Tensor& starts, const ops::AttentionShape& shape,
+                           const at::Tensor& stats);
+
+// Rows of logits that fit into chunk_bytes, at least one.
+int64_t ChunkRows(int64_t vocab_size, int64_t chunk_bytes);
+
+// stats [N, 3] (maximum, log of sum, entropy) is undefined where nobody needs it.
+struct TokenLogprobs {
+  at::Tensor logprobs_N;
+  at::Tensor entropy_N;
+};
+TokenLogprobs ComputeTokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor& w_VE,
+                                   const at::Tensor& packed, const at::Tensor& targets_N,
+                                   const ops::TokenLogprobsOptions& options,
+                                   const at::Tensor& stats);
+
+}  // namespace rollcall::forward

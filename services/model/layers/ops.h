@@ -1,0 +1,55 @@
+// The operations of the decoder on tensors. Each runs the kernels of services/model/kernels; where
+// grad mode is on and an input requires a gradient it also records its backward, which never
+// changes the forward's bits.
+//
+// All tensors are float32, contiguous, on the CPU. They throw on misuse (callers stand behind
+// GuardExceptions). Letters: N tokens, E width of the input, O width of the output, V vocabulary.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "services/model/tensor.h"
+
+namespace rollcall::ops {
+
+// Rows of table_VE.  ids_N int32, in [0, V).
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N);
+
+at::Tensor RmsNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, double eps);
+
+// x_NE times w_OE transposed. `packed` is PackLinear's form of w_OE or undefined.
+at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& packed);
+
+// Turns x_NO = [N, heads * head_dim] in place. positions_N int32; table_PD from RotaryTable.
+at::Tensor Rotary(at::Tensor x_NO, int64_t head_dim, const at::Tensor& table_PD,
+                  const at::Tensor& positions_N);
+
+// silu(gate) * up
+at::Tensor Swiglu(const at::Tensor& gate, const at::Tensor& up);
+
+// x + y; may reuse x's memory when no gradient is recorded.
+at::Tensor Residual(at::Tensor x, const at::Tensor& y);
+
+struct AttentionShape {
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+};
+
+// Causal attention inside each of the packed sequences.  starts int32 [S+1], from 0 to N.
+at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const at::Tensor& starts, const AttentionShape& shape);
+
+// log softmax(hidden * w^T / temperature)[target] and the entropy, both [N], in chunks of rows
+// whose logits take at most `chunk_bytes`; backward computes the logits again.  targets_N int32.
+struct TokenLogprobsOptions {
+  double temperature = 1.0;
+  int64_t chunk_bytes = int64_t{16} << 20;
+};
+std::pair<at::Tensor, at::Tensor> TokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor& w_VE,
+                                                const at::Tensor& packed,
+                                                const at::Tensor& targets_N,
+                                                const TokenLogprobsOptions& options);
+
+}  // namespace rollcall::ops

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
@@ -98,6 +99,12 @@ std::string ParentOf(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
+// Two threads may write the same path: each gets a file of its own, the last rename wins.
+std::string TemporaryName(const std::string& path) {
+  static std::atomic<uint64_t> next{0};
+  return path + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(next.fetch_add(1));
+}
+
 }  // namespace
 
 StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes) {
@@ -134,7 +141,7 @@ Status WriteFileAtomic(const std::string& path, std::string_view content) {
 }
 
 Status WritePiecesAtomic(const std::string& path, std::span<const std::string_view> pieces) {
-  const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
+  const std::string temporary = TemporaryName(path);
   Status status = WriteAndSync(temporary, pieces);
   if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
     status = FromErrno(errno, "rename to", path);

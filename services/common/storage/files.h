@@ -16,8 +16,9 @@ namespace rollcall {
 // Every message names the path.
 StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes);
 
-// Writes path.tmp-<pid>, fsyncs, renames, fsyncs the directory: a reader sees the old file or the
-// new one. kResourceExhausted: disk full; what was written is removed again.
+// Writes path.tmp-<pid>-<n>, fsyncs, renames, fsyncs the directory: a reader sees the old file or
+// the new one. kResourceExhausted: disk full; what was written is removed again. Thread-safe, also
+// for one path.
 Status WriteFileAtomic(const std::string& path, std::string_view content);
 // The same for content that lies in several pieces (a header and mapped or live tensors).
 Status WritePiecesAtomic(const std::string& path, std::span<const std::string_view> pieces);

@@ -1,0 +1,245 @@
+// The engine over a small real model: what was sampled is what the shared decoder says.
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/grad_mode.h>
+
+#include "rollout_worker/engine/engine.h"
+#include "rollout_worker/runner/decoder_runner.h"
+#include "services/base/runtime/random.h"
+#include "services/model/decoder/decoder.h"
+#include "services/model/weights/model_weights.h"
+#include "tests/support/catch_torch.h"
+#include "tests/support/temp_dir.h"
+
+namespace rollcall {
+namespace {
+
+ModelConfig SmallConfig() {
+  ModelConfig config;
+  config.vocab_size = 61;
+  config.hidden_size = 32;
+  config.intermediate_size = 48;
+  config.num_layers = 2;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 8;
+  config.max_positions = 128;
+  config.tie_word_embeddings = true;
+  config.eos_token_ids = {0};
+  return config;
+}
+
+ModelWeights RandomWeights(uint64_t seed) {
+  auto weights = AllocateWeights(SmallConfig(), Head::kLanguageModel, Gradients::kNone);
+  REQUIRE_OK(weights.status());
+  REQUIRE_OK(InitializeWeights(seed, &*weights));
+  // Larger than an initialization would be, so that the distributions are far from uniform.
+  float* data = weights->arena.mutable_data_ptr<float>();
+  for (const TensorLayout& tensor : weights->layout) {
+    if (tensor.shape.size() < 2) continue;
+    for (uint64_t i = 0; i < tensor.size_bytes / 4; ++i) data[tensor.offset_bytes / 4 + i] *= 6.0F;
+  }
+  return *std::move(weights);
+}
+
+std::vector<std::byte> Snapshot(const ModelWeights& weights) {
+  std::vector<std::byte> bytes(static_cast<size_t>(weights.arena.numel()) * sizeof(float));
+  REQUIRE_OK(CopyArenaTo(weights, bytes.data(), bytes.size()));
+  return bytes;
+}
+
+struct Rig {
+  explicit Rig(EngineOptions options, const ModelWeights& weights) {
+    auto made = Engine::Create(options, weights.config, EngineMetrics(*metrics), clock);
+    REQUIRE_OK(made.status());
+    engine = *std::move(made);
+    auto model = BuildRunnableModel(weights.config, weights.layout, Snapshot(weights));
+    REQUIRE_OK(model.status());
+    engine->AddModel(1, 5, *model);
+  }
+  std::map<std::pair<uint64_t, int32_t>, CompletedSample> RunAll() {
+    std::map<std::pair<uint64_t, int32_t>, CompletedSample> results;
+    while (engine->has_work()) {
+      for (CompletedSample& sample : engine->Step()) {
+        REQUIRE_OK(sample.status);
+        results.emplace(std::make_pair(sample.group_id, sample.index), std::move(sample));
+      }
+    }
+    CHECK(engine->cache().num_used() == 0);
+    return results;
+  }
+  std::unique_ptr<MetricsRegistry> metrics = MakeNullMetrics();
+  SystemClock clock;
+  std::unique_ptr<Engine> engine;
+};
+
+GroupRequest MakeGroup(uint64_t id, double temperature) {
+  CounterRandom random(id + 100);
+  GroupRequest group;
+  group.group_id = id;
+  group.model = 1;
+  const size_t num_prompt = 1 + random.Below(45);
+  for (size_t i = 0; i < num_prompt; ++i) {
+    group.prompt_token_ids.push_back(static_cast<int32_t>(1 + random.Below(60)));
+  }
+  const size_t num_samples = 1 + random.Below(4);
+  for (size_t i = 0; i < num_samples; ++i) group.stream_keys.push_back(50 * id + i);
+  group.law.temperature = temperature;
+  group.max_new_tokens = static_cast<int32_t>(1 + random.Below(40));
+  group.stop_token_ids = {0};
+  return group;
+}
+
+// log-probabilities of the completion as the learner computes them: whole sequence, no cache.
+std::vector<float> LearnerLogprobs(const ModelWeights& weights, const GroupRequest& group,
+                                   const CompletedSample& sample) {
+  const at::NoGradGuard no_grad;
+  std::vector<int32_t> tokens = group.prompt_token_ids;
+  tokens.insert(tokens.end(), sample.token_ids.begin(), sample.token_ids.end());
+  std::vector<int32_t> positions(tokens.size());
+  std::iota(positions.begin(), positions.end(), 0);
+  const auto attention =
+      MakePackedAttention(weights.config, {0, static_cast<int32_t>(tokens.size())});
+  const auto hidden = DecoderHidden(weights, nullptr, tokens, positions, *attention);
+  REQUIRE_OK(hidden.status());
+  std::vector<int32_t> targets(tokens.begin() + 1, tokens.end());
+  targets.push_back(0);
+  const auto result =
+      ComputeTokenLogprobs(weights, nullptr, *hidden, targets, group.law.temperature);
+  REQUIRE_OK(result.status());
+  const float* data = result->logprobs_N.const_data_ptr<float>();
+  return {data + group.prompt_token_ids.size() - 1, data + tokens.size() - 1};
+}
+
+}  // namespace
+
+TEST_CASE("Engine: behaviour log-probabilities are the learner's, bit for bit",
+          "[unit][engine][torch]") {
+  const ModelWeights weights = RandomWeights(4);
+  std::vector<GroupRequest> groups;
+  for (uint64_t id = 0; id < 12; ++id) groups.push_back(MakeGroup(id, id % 2 == 0 ? 1.0 : 0.7));
+  std::map<std::pair<uint64_t, int32_t>, CompletedSample> first;
+  struct Setting {
+    int32_t max_sequences, max_batched_tokens, block_size;
+    int64_t kv_cache_bytes;
+  };
+  const int64_t token_bytes = KvBlockBytes(weights.config, 1);
+  for (const Setting& setting :
+       {Setting{128, 2048, 16, 1 << 24}, Setting{1, 5, 16, 1 << 24}, Setting{8, 17, 4, 1 << 24},
+        Setting{16, 64, 4, 140 * token_bytes}, Setting{16, 2048, 16, 140 * token_bytes}}) {
+    EngineOptions options;
+    options.block_size = setting.block_size;
+    options.kv_cache_bytes = setting.kv_cache_bytes;
+    options.scheduler = {.max_sequences = setting.max_sequences,
+                         .max_batched_tokens = setting.max_batched_tokens};
+    Rig rig(options, weights);
+    for (const GroupRequest& group : groups) REQUIRE_OK(rig.engine->AddGroup(group));
+    const auto results = rig.RunAll();
+    if (first.empty()) {
+      for (const auto& [key, sample] : results) {
+        CHECK(sample.behavior_logprobs == LearnerLogprobs(weights, groups[key.first], sample));
+        CHECK(sample.policy_version == 5);
+      }
+      first = results;
+      continue;
+    }
+    REQUIRE(results.size() == first.size());
+    for (const auto& [key, sample] : results) {
+      REQUIRE(sample.token_ids == first.at(key).token_ids);
+      REQUIRE(sample.behavior_logprobs == first.at(key).behavior_logprobs);
+    }
+  }
+}
+
+TEST_CASE("BuildRunnableModel: a snapshot of another model is refused by name",
+          "[unit][runner][torch]") {
+  const ModelWeights weights = RandomWeights(4);
+  const std::vector<std::byte> snapshot = Snapshot(weights);
+  const auto message = [&](const std::vector<TensorLayout>& layout, size_t num_bytes) {
+    const auto model =
+        BuildRunnableModel(weights.config, layout, std::span(snapshot).first(num_bytes));
+    REQUIRE(model.status().code() == StatusCode::kInvalidArgument);
+    return Message(model.status());
+  };
+  auto layout = weights.layout;
+  layout[1].shape = {1, 2};
+  CHECK(message(layout, snapshot.size()).find(layout[1].name) != std::string::npos);
+  layout = weights.layout;
+  layout[2].dtype = DType::kBF16;
+  CHECK(message(layout, snapshot.size()).find(layout[2].name) != std::string::npos);
+  layout = weights.layout;
+  const std::string missing = layout.back().name;
+  layout.pop_back();
+  CHECK(message(layout, snapshot.size()).find(missing) != std::string::npos);
+  layout = weights.layout;
+  layout.push_back({.name = "model.extra.weight"});
+  CHECK(message(layout, snapshot.size()).find("model.extra.weight") != std::string::npos);
+  CHECK(message(weights.layout, snapshot.size() / 2).find("bytes") != std::string::npos);
+}
+
+TEST_CASE("Engine: greedy completions are those of transformers", "[unit][engine][torch]") {
+  const char* python = std::getenv("ROLLCALL_PYTHON");
+  const std::string probe =
+      std::string(python != nullptr ? python : "python3") + " -c 'import transformers' 2>/dev/null";
+  if (std::system(probe.c_str()) != 0) {  // NOLINT(concurrency-mt-unsafe)
+    WARN("[skipped] no python with transformers");
+    return;
+  }
+  const ModelWeights weights = RandomWeights(9);
+  const testing::TempDir directory;
+  REQUIRE_OK(SaveWeights(weights, directory.path().string()));
+  EngineOptions options;
+  options.block_size = 4;
+  Rig rig(options, weights);
+  std::vector<GroupRequest> groups;
+  std::string prompts = "[";
+  for (uint64_t id = 0; id < 6; ++id) {
+    GroupRequest group = MakeGroup(id, 0.0);
+    group.stream_keys = {id};
+    group.max_new_tokens = 24;
+    prompts += id == 0 ? "[" : ",[";
+    for (size_t i = 0; i < group.prompt_token_ids.size(); ++i) {
+      prompts += (i == 0 ? "" : ",") + std::to_string(group.prompt_token_ids[i]);
+    }
+    prompts += "]";
+    REQUIRE_OK(rig.engine->AddGroup(group));
+    groups.push_back(group);
+  }
+  const auto results = rig.RunAll();
+  const std::string script = directory.Write("greedy.py", R"(
+import sys, torch
+from transformers import AutoModelForCausalLM
+torch.set_num_threads(1)
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+for prompt in )" + prompts + R"(]:
+    ids = torch.tensor([prompt])
+    for _ in range(24):
+        token = int(model(ids).logits[0, -1].argmax())
+        ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
+        if token == 0: break
+    print(*ids[0, len(prompt):].tolist())
+)");
+  const std::string output = directory.File("output.txt");
+  const std::string command = std::string(python != nullptr ? python : "python3") + " " + script +
+                              " " + directory.path().string() + " > " + output + " 2> " + output +
+                              ".err";
+  REQUIRE(std::system(command.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
+  std::ifstream lines(output);
+  for (uint64_t id = 0; id < groups.size(); ++id) {
+    std::string line;
+    REQUIRE(std::getline(lines, line));
+    std::string got;
+    for (const int32_t token : results.at({id, 0}).token_ids) {
+      got += (got.empty() ? "" : " ") + std::to_string(token);
+    }
+    CHECK(got == line);
+  }
+}
+
+}  // namespace rollcall

@@ -1,0 +1,53 @@
+// A job as the coordinator works with it: its spec, and its rows as tokens.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rollcall/v1/common.pb.h"
+#include "rollcall/v1/job.pb.h"
+#include "services/base/status/status.h"
+#include "services/common/text/tokenizer.h"
+#include "services/coordinator/types.h"
+
+namespace rollcall::coordinator {
+
+struct PreparedRow {
+  std::string json;
+  std::vector<int32_t> prompt;
+  // Data sets only: the completion, or the chosen and the rejected one, each with its end token.
+  std::vector<std::vector<int32_t>> completions;
+};
+
+// Rows are indexed by row id; rows that are too long stay in place but are not usable.
+struct PreparedRows {
+  std::vector<PreparedRow> rows;
+  std::vector<int64_t> usable;
+  int64_t num_dropped = 0;
+  std::string hash;  // hex XXH3-128 over the rows; empty without rows
+};
+
+// Immutable after preparation.
+struct PreparedJob {
+  std::shared_ptr<const v1::JobSpec> spec;
+  std::shared_ptr<const Tokenizer> tokenizer;  // may be null in tests
+  int64_t vocab_size = 0;
+  std::vector<int32_t> stop_token_ids;
+  PreparedRows data;
+  PreparedRows evaluation;
+
+  bool from_dataset() const { return spec->data().kind() != v1::DataSpec::PROMPTS; }
+};
+
+// Checks the spec, the model directory, the tokenizer and the data files, and reads them.
+// kInvalidArgument names file, line or key, and what would be right. Slow: reads whole files.
+StatusOr<std::shared_ptr<const PreparedJob>> PrepareJob(const v1::JobSpec& spec);
+
+// Makes the run directory (spec.run.output_dir/<name>-<job id>) with job.yaml and resolved.yaml.
+// Returns its path; kInvalidArgument names the directory that cannot be written.
+StatusOr<std::string> MakeRunDirectory(const v1::JobSpec& spec, JobNumber job,
+                                       const std::string& source_yaml);
+
+}  // namespace rollcall::coordinator

@@ -1,0 +1,101 @@
+#include "services/model/weights/init_model.h"
+
+#include <filesystem>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "services/cli/proto_json.h"
+#include "services/cli/verbs.h"
+#include "services/common/storage/files.h"
+#include "services/common/text/tokenizer.h"
+
+namespace rollcall {
+namespace {
+
+struct InitModelFlags {
+  std::string directory;
+  ModelConfig config;
+  uint64_t seed = 0;
+  bool force = false;
+};
+
+constexpr char kEndOfText[] = "<|endoftext|>";
+
+Status InitModel(const Context& context, InitModelFlags flags) {
+  std::error_code error;
+  if (!flags.force && std::filesystem::exists(flags.directory, error) &&
+      !std::filesystem::is_empty(flags.directory, error)) {
+    return AlreadyExists(flags.directory +
+                         " exists and is not empty\nname a new directory, or replace its model "
+                         "with --force");
+  }
+  ModelConfig& config = flags.config;
+  const std::string tokenizer_json = ByteTokenizerJson();
+  ROLLCALL_ASSIGN_OR_RETURN(const auto tokenizer, ParseTokenizer(tokenizer_json, "byte tokenizer"));
+  const int32_t end = tokenizer->TokenId(kEndOfText);
+  config.eos_token_ids = {end};
+  config.bos_token_id = end;
+  config.pad_token_id = end;
+  if (config.vocab_size == 0) config.vocab_size = tokenizer->vocab_size();
+  ROLLCALL_RETURN_IF_ERROR(CheckTokenizerFits(*tokenizer, config.vocab_size));
+
+  ROLLCALL_RETURN_IF_ERROR(
+      InitModelDirectory({.directory = flags.directory, .config = config, .seed = flags.seed}));
+  ROLLCALL_RETURN_IF_ERROR(WriteFileAtomic(flags.directory + "/tokenizer.json", tokenizer_json));
+  const nlohmann::ordered_json tokenizer_config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                                                   {"eos_token", kEndOfText},
+                                                   {"bos_token", kEndOfText},
+                                                   {"pad_token", kEndOfText},
+                                                   {"clean_up_tokenization_spaces", false},
+                                                   {"model_max_length", config.max_positions}};
+  ROLLCALL_RETURN_IF_ERROR(
+      WriteFileAtomic(flags.directory + "/tokenizer_config.json", tokenizer_config.dump(2) + "\n"));
+  const int64_t parameters = NumParameters(config);
+  if (context.flags.json) {
+    PrintLine(JsonText({{"path", flags.directory}, {"num_parameters", parameters}}));
+  } else {
+    PrintLine(fmt::format("made {}: {} parameters, byte tokenizer of {} tokens", flags.directory,
+                          HumanCount(static_cast<double>(parameters)), tokenizer->vocab_size()));
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+void AddInitModel(CLI::App& app, Context& context) {
+  auto flags = std::make_shared<InitModelFlags>();
+  ModelConfig& config = flags->config;
+  config.hidden_size = 128;
+  config.num_layers = 2;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.intermediate_size = 384;
+  config.max_positions = 256;
+  CLI::App* verb =
+      app.add_subcommand("init-model", "Make a small untrained model with a byte tokenizer");
+  verb->add_option("DIR", flags->directory, "Directory to make")->required();
+  const auto add_size = [verb](const char* name, int64_t* value, const char* help) {
+    verb->add_option(name, *value, help)
+        ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+        ->capture_default_str();
+  };
+  add_size("--hidden-size", &config.hidden_size, "Width of the residual stream");
+  add_size("--layers", &config.num_layers, "Decoder layers");
+  add_size("--heads", &config.num_heads, "Query heads");
+  add_size("--kv-heads", &config.num_kv_heads, "Key-value heads");
+  add_size("--intermediate-size", &config.intermediate_size, "Width of the feed-forward block");
+  add_size("--max-positions", &config.max_positions, "Longest sequence, in tokens");
+  verb->add_option("--vocab-size", config.vocab_size,
+                   "Rows of the embedding [as many as the tokenizer has tokens]")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  verb->add_flag("--tie", config.tie_word_embeddings, "Share the embedding with the output");
+  verb->add_option("--seed", flags->seed, "Seed of the initial weights")->capture_default_str();
+  verb->add_flag("--force", flags->force, "Replace a model that is there");
+  verb->callback([&context, flags] {
+    context.action = [&context, flags] { return InitModel(context, *flags); };
+  });
+}
+
+}  // namespace rollcall

@@ -1,0 +1,214 @@
+#include "services/cli/job_client.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "absl/time/clock.h"
+#include "services/cli/render/watch_view.h"
+
+namespace rollcall {
+namespace {
+
+constexpr absl::Duration kReadTimeout = absl::Seconds(10);
+// Submitting reads model and data headers.
+constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);
+constexpr absl::Duration kControlTimeout = absl::Seconds(30);
+// With the waits of Call in between: 0.3 s, and 4 to 8 s.
+constexpr int kShortAttempts = 4;
+constexpr int kSupervisedAttempts = 12;
+// A stream is renewed after this long, so that no call is without a deadline.
+constexpr absl::Duration kStreamLifetime = absl::Minutes(30);
+
+std::string Describe(std::span<const v1::JobStatus> jobs) {
+  if (jobs.empty()) return "there are no jobs";
+  std::string text = "jobs: ";
+  constexpr size_t kMost = 10;
+  for (size_t i = 0; i < std::min(jobs.size(), kMost); ++i) {
+    text += (i > 0 ? ", " : "") + jobs[i].job_id();
+  }
+  if (jobs.size() > kMost) text += ", ...";
+  return text;
+}
+
+bool IsNewer(const v1::JobStatus& a, const v1::JobStatus& b) {
+  const auto& at = a.submitted_at();
+  const auto& bt = b.submitted_at();
+  if (at.seconds() != bt.seconds()) return at.seconds() > bt.seconds();
+  if (at.nanos() != bt.nanos()) return at.nanos() > bt.nanos();
+  return a.job_id() > b.job_id();
+}
+
+}  // namespace
+
+StatusOr<std::string> MatchJob(const std::string& text, std::span<const v1::JobStatus> jobs) {
+  std::vector<const v1::JobStatus*> newest_first;
+  for (const v1::JobStatus& job : jobs) newest_first.push_back(&job);
+  std::sort(newest_first.begin(), newest_first.end(),
+            [](const v1::JobStatus* a, const v1::JobStatus* b) { return IsNewer(*a, *b); });
+  if (text == "last" && !newest_first.empty()) return newest_first.front()->job_id();
+
+  std::vector<const v1::JobStatus*> by_prefix;
+  std::vector<const v1::JobStatus*> by_name;
+  for (const v1::JobStatus* job : newest_first) {
+    if (job->job_id() == text) return text;
+    if (!text.empty() && job->job_id().rfind(text, 0) == 0) by_prefix.push_back(job);
+    if (job->name() == text) by_name.push_back(job);
+  }
+  if (!by_name.empty()) {
+    const auto num_live = std::count_if(by_name.begin(), by_name.end(),
+                                        [](const auto* job) { return !IsTerminal(job->state()); });
+    if (num_live <= 1) {
+      const auto live = std::find_if(by_name.begin(), by_name.end(),
+                                     [](const auto* job) { return !IsTerminal(job->state()); });
+      return (live != by_name.end() ? *live : by_name.front())->job_id();
+    }
+    by_prefix = by_name;
+  }
+  if (by_prefix.size() == 1) return by_prefix.front()->job_id();
+  if (by_prefix.size() > 1) {
+    std::string ids;
+    for (const v1::JobStatus* job : by_prefix) ids += (ids.empty() ? "" : ", ") + job->job_id();
+    return InvalidArgument("'" + text + "' could be any of " + std::to_string(by_prefix.size()) +
+                           " jobs\ngive more of the id: " + ids);
+  }
+  return NotFound("no job '" + text + "'\n" + Describe(jobs));
+}
+
+JobClient::JobClient(std::string address, std::shared_ptr<grpc::Channel> channel, int max_attempts)
+    : address_(std::move(address)),
+      max_attempts_(max_attempts),
+      channel_(std::move(channel)),
+      stub_(v1::JobService::NewStub(channel_)) {}
+
+StatusOr<JobClient> JobClient::Connect(const std::string& address, const TlsOptions& tls,
+                                       Patience patience) {
+  StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(address, tls);
+  if (!channel.ok()) return Annotate(channel.status(), "--coordinator");
+  return JobClient(address, std::move(channel).value(),
+                   patience == Patience::kShort ? kShortAttempts : kSupervisedAttempts);
+}
+
+Status JobClient::Explain(const Status& status) const {
+  if (status.code() == StatusCode::kUnavailable) {
+    return Unavailable("cannot reach the coordinator at " + address_ + " (" + Message(status) +
+                       ")\nstart a local cluster with `rollcall up`, or name another with "
+                       "--coordinator host:port");
+  }
+  if (status.code() == StatusCode::kDeadlineExceeded) {
+    return DeadlineExceeded("the coordinator at " + address_ +
+                            " did not answer in time\nit may be stopped or overloaded: see "
+                            "`rollcall logs coordinator`");
+  }
+  return status;
+}
+
+template <typename Request, typename Response>
+StatusOr<Response> JobClient::Invoke(
+    grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+    const Request& request, absl::Duration timeout) {
+  Response response;
+  // All calls may be repeated: reads change nothing, a submit carries a request id, and pause,
+  // resume and cancel name a state.
+  const Status status =
+      Call(*stub_, method, request, &response, {.timeout = timeout, .max_attempts = max_attempts_});
+  if (!status.ok()) return Explain(status);
+  return response;
+}
+
+StatusOr<v1::SubmitJobResponse> JobClient::Submit(const v1::SubmitJobRequest& request) {
+  return Invoke(&v1::JobService::Stub::SubmitJob, request, kSubmitTimeout);
+}
+
+StatusOr<v1::ListJobsResponse> JobClient::List() {
+  return Invoke(&v1::JobService::Stub::ListJobs, v1::ListJobsRequest(), kReadTimeout);
+}
+
+StatusOr<v1::GetJobResponse> JobClient::Get(const std::string& job_id) {
+  v1::GetJobRequest request;
+  request.set_job_id(job_id);
+  return Invoke(&v1::JobService::Stub::GetJob, request, kReadTimeout);
+}
+
+StatusOr<v1::InspectSamplesResponse> JobClient::Inspect(const v1::InspectSamplesRequest& request) {
+  return Invoke(&v1::JobService::Stub::InspectSamples, request, kReadTimeout);
+}
+
+StatusOr<v1::GetClusterResponse> JobClient::Cluster() {
+  return Invoke(&v1::JobService::Stub::GetCluster, v1::GetClusterRequest(), kReadTimeout);
+}
+
+StatusOr<v1::JobStatus> JobClient::Control(Action action, const std::string& job_id) {
+  v1::ControlJobRequest request;
+  request.set_job_id(job_id);
+  const auto method = action == Action::kPause    ? &v1::JobService::Stub::PauseJob
+                      : action == Action::kResume ? &v1::JobService::Stub::ResumeJob
+                                                  : &v1::JobService::Stub::CancelJob;
+  ROLLCALL_ASSIGN_OR_RETURN(const v1::ControlJobResponse response,
+                            Invoke(method, request, kControlTimeout));
+  return response.status();
+}
+
+StatusOr<std::string> JobClient::ResolveJob(const std::string& text) {
+  ROLLCALL_ASSIGN_OR_RETURN(const v1::ListJobsResponse response, List());
+  const std::vector<v1::JobStatus> jobs(response.jobs().begin(), response.jobs().end());
+  return MatchJob(text, jobs);
+}
+
+Status JobClient::Watch(const std::string& job_id, int64_t from_step,
+                        const std::function<bool(const v1::JobEvent&)>& on_event) {
+  v1::WatchJobRequest request;
+  request.set_job_id(job_id);
+  request.set_from_step(from_step);
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kStreamLifetime));
+  const auto reader = stub_->WatchJob(&context, request);
+  v1::JobEvent event;
+  bool goes_on = true;
+  while (goes_on && reader->Read(&event)) goes_on = on_event(event);
+  if (!goes_on) context.TryCancel();
+  const grpc::Status end = reader->Finish();
+  if (!goes_on) return OkStatus();
+  return FromGrpc(end);
+}
+
+Status FollowJob(JobClient& client, const std::string& job_id, absl::Duration patience,
+                 const std::function<void(const v1::JobEvent&)>& on_event,
+                 const std::function<void(const Status&)>& on_disconnect) {
+  constexpr absl::Duration kFirstWait = absl::Milliseconds(50);
+  constexpr absl::Duration kMostWait = absl::Seconds(1);
+  int64_t next_step = 0;
+  bool has_ended = false;
+  absl::Time last_event = absl::Now();
+  absl::Duration wait = kFirstWait;
+  while (true) {
+    const Status status = client.Watch(job_id, next_step, [&](const v1::JobEvent& event) {
+      last_event = absl::Now();
+      wait = kFirstWait;
+      if (event.has_step()) next_step = std::max(next_step, event.step().step() + 1);
+      on_event(event);
+      // The steps before the end come before the state that ends it, but a stream may close in
+      // between; the server ends the stream.
+      has_ended = event.has_status() && IsTerminal(event.status().state());
+      return true;
+    });
+    if (status.ok() && has_ended) return OkStatus();
+    const bool is_transient = status.ok() || status.code() == StatusCode::kUnavailable ||
+                              status.code() == StatusCode::kDeadlineExceeded ||
+                              status.code() == StatusCode::kCancelled;
+    if (!is_transient) return status;
+    if (absl::Now() - last_event > patience) {
+      return Unavailable(
+          fmt::format("lost the coordinator at {} for more than {} while watching {}\nthe job "
+                      "itself may go on; "
+                      "watch it again when the coordinator is back",
+                      client.address(), absl::FormatDuration(patience), job_id));
+    }
+    if (!status.ok() && status.code() != StatusCode::kDeadlineExceeded) on_disconnect(status);
+    absl::SleepFor(wait);
+    wait = std::min(wait * 2, kMostWait);
+  }
+}
+
+}  // namespace rollcall

@@ -145,10 +145,13 @@ void PolicyLoader::Settle(const WantedPolicy& wanted, const Attempt& attempt) {
   {
     MutexLock lock(mu_);
     for (auto it = tickets_.begin(); it != tickets_.end();) {
+      const bool asked_this = it->second.wanted == wanted;
       const auto id = FindUsable(it->second.wanted, worker_id);
-      if (id) {
+      if (asked_this && attempt.status.ok()) {
+        usable.emplace_back(it->first, attempt.id);
+      } else if (id) {
         usable.emplace_back(it->first, *id);
-      } else if (attempt.failure && it->second.wanted == wanted) {
+      } else if (asked_this && attempt.failure) {
         failed.push_back(it->first);
       } else {
         ++it;
@@ -251,7 +254,7 @@ PolicyLoader::Attempt PolicyLoader::TryMakeUsable(const WantedPolicy& wanted) {
     }
   }
   Store(manifest, version, !wanted.exact);
-  return {};
+  return {.status = OkStatus(), .failure = std::nullopt, .id = version.id};
 }
 
 StatusOr<std::optional<Manifest>> PolicyLoader::GetManifest(const WantedPolicy& wanted,

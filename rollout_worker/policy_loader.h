@@ -106,6 +106,7 @@ class PolicyLoader {
   struct Attempt {
     Status status;
     std::optional<WorkFailure> failure;
+    ModelId id = 0;  // the usable one
   };
 
   void Loop();

@@ -170,27 +170,11 @@ class LearnerImpl final : public Learner {
 }  // namespace
 
 StatusOr<std::unique_ptr<Learner>> MakeLearner(const LearnerOptions& options,
-                                               const GroupOptions& group, const Clock& clock,
-                                               LearnerEvents events) {
-  return GuardExceptions("making a learner", [&]() -> StatusOr<std::unique_ptr<Learner>> {
-    ROLLCALL_ASSIGN_OR_RETURN(LoadedModels models, LoadModels(options));
-    ROLLCALL_ASSIGN_OR_RETURN(
-        std::unique_ptr<Communicator> communicator,
-        MakeGlooCommunicator({.rank = group.rank,
-                              .world_size = group.world_size,
-                              .timeout = group.collective_timeout,
-                              .interface_address = group.interface_address},
-                             {group.store_set, group.store_get, group.store_add}));
-    return std::make_unique<LearnerImpl>(options, std::move(models), std::move(communicator), clock,
-                                         std::move(events));
-  });
-}
-
-StatusOr<std::unique_ptr<Learner>> MakeLearner(const LearnerOptions& options,
-                                               std::unique_ptr<Communicator> communicator,
+                                               const CommunicatorFactory& make_communicator,
                                                const Clock& clock, LearnerEvents events) {
   return GuardExceptions("making a learner", [&]() -> StatusOr<std::unique_ptr<Learner>> {
     ROLLCALL_ASSIGN_OR_RETURN(LoadedModels models, LoadModels(options));
+    ROLLCALL_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator, make_communicator());
     return std::make_unique<LearnerImpl>(options, std::move(models), std::move(communicator), clock,
                                          std::move(events));
   });

@@ -89,9 +89,10 @@ StatusOr<std::unique_ptr<Learner>> MakeLearner(const LearnerOptions& options,
                                                const GroupOptions& group, const Clock& clock,
                                                LearnerEvents events);
 
-// The same over a group that exists.
+// The same over any communicator; the factory is called once the weights are loaded.
+using CommunicatorFactory = std::function<StatusOr<std::unique_ptr<Communicator>>()>;
 StatusOr<std::unique_ptr<Learner>> MakeLearner(const LearnerOptions& options,
-                                               std::unique_ptr<Communicator> communicator,
+                                               const CommunicatorFactory& make_communicator,
                                                const Clock& clock, LearnerEvents events);
 
 // Computes on one thread with fixed summation orders. Call once, before the first learner.

@@ -296,6 +296,11 @@ StatusOr<ScorerOptions> ScorerOptions::Parse(std::string_view type_name,
                              "' is missing: " + std::string(option.help));
     }
   }
+  if (type->options.data() == std::data(kLengthOptions) &&
+      parsed.GetInteger("min") > parsed.GetInteger("max")) {
+    return InvalidArgument("length: option 'min' (" + parsed.values_["min"] +
+                           ") is above option 'max' (" + parsed.values_["max"] + ")");
+  }
   return parsed;
 }
 

@@ -34,6 +34,7 @@ StatusOr<Regex> Regex::Compile(std::string_view pattern, const RegexOptions& opt
   uint32_t flags = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
   if (options.letter_case == RegexOptions::Case::kInsensitive) flags |= PCRE2_CASELESS;
   if (options.anchors == RegexOptions::Anchors::kMultiLine) flags |= PCRE2_MULTILINE;
+  if (options.extent == RegexOptions::Extent::kFull) flags |= PCRE2_ANCHORED | PCRE2_ENDANCHORED;
   int error = 0;
   PCRE2_SIZE offset = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),

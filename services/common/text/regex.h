@@ -24,6 +24,9 @@ struct RegexOptions {
   // kMultiLine: ^ and $ match at line ends too.
   enum class Anchors { kWholeText, kMultiLine };
   Anchors anchors = Anchors::kWholeText;
+  // kFull: the match must begin where the search starts and end at the end of the text.
+  enum class Extent { kSearch, kFull };
+  Extent extent = Extent::kSearch;
   size_t max_pattern_bytes = 4096;
   // Backtracking steps of one search.
   uint32_t match_limit = 1'000'000;

@@ -35,6 +35,8 @@ TEST_CASE("CheckScorer: values are checked", "[unit][scoring]") {
         std::string::npos);
   CHECK(Refusal("numeric", {{"relative_tolerance", "nan"}}).find("[0, 1]") != std::string::npos);
   CHECK(Refusal("length", {{"max", "1.5"}}).find("an integer within") != std::string::npos);
+  CHECK(Refusal("length", {{"min", "5"}, {"max", "4"}}) ==
+        "length: option 'min' (5) is above option 'max' (4)");
   CHECK(Refusal("remote", {{"address", "nowhere"}}).find("nowhere") != std::string::npos);
   CHECK(Refusal("regex", {{"pattern", std::string(5000, 'a')}}).find("5000 bytes") !=
         std::string::npos);

@@ -32,6 +32,13 @@ Status InitModel(const Context& context, InitModelFlags flags) {
                          "with --force");
   }
   ModelConfig& config = flags.config;
+  if (config.hidden_size % config.num_heads != 0) {
+    return InvalidArgument(
+        fmt::format("--hidden-size {} cannot be shared by --heads {}\ngive a "
+                    "multiple of the number of heads",
+                    config.hidden_size, config.num_heads));
+  }
+  config.head_dim = config.hidden_size / config.num_heads;
   const std::string tokenizer_json = ByteTokenizerJson();
   ROLLCALL_ASSIGN_OR_RETURN(const auto tokenizer, ParseTokenizer(tokenizer_json, "byte tokenizer"));
   const int32_t end = tokenizer->TokenId(kEndOfText);

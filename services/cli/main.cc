@@ -9,6 +9,7 @@
 #include "services/cli/context.h"
 #include "services/cli/exit_code.h"
 #include "services/cli/verbs.h"
+#include "services/common/config/nearest_key.h"
 
 namespace rollcall {
 namespace {
@@ -39,6 +40,25 @@ int Fail(const Context& context, const Status& status) {
     PrintLine(json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   }
   return ExitCodeOf(status);
+}
+
+// What was wrong with the command line, and the verb that was meant if there was none.
+Status UsageError(const CLI::App& app, const CLI::ParseError& error) {
+  std::vector<std::string> verbs;
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+    verbs.push_back(verb->get_name());
+  }
+  if (app.get_subcommands().empty()) {
+    for (const std::string& word : app.remaining()) {
+      if (word.empty() || word[0] == '-') continue;
+      const std::string nearest = NearestWord(word, verbs);
+      return InvalidArgument(
+          "'" + word + "' is no verb\n" +
+          (nearest.empty() ? "`rollcall --help` lists them" : "did you mean '" + nearest + "'?"));
+    }
+  }
+  return InvalidArgument(std::string(error.what()) +
+                         "\n`rollcall --help` and `rollcall VERB --help` list what there is");
 }
 
 int Main(int argc, char** argv) {
@@ -72,9 +92,7 @@ int Main(int argc, char** argv) {
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    return Fail(context, InvalidArgument(std::string(error.what()) +
-                                         "\n`rollcall --help` and `rollcall VERB --help` list what "
-                                         "there is"));
+    return Fail(context, UsageError(app, error));
   }
   if (context.flags.state_dir.empty()) context.flags.state_dir = DefaultStateDir();
   std::error_code error;

@@ -1,7 +1,13 @@
 #include "services/common/telemetry/prometheus_metrics.h"
 
+#include <netdb.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <exception>
+#include <future>
 #include <map>
+#include <thread>
 #include <utility>
 
 #include <prometheus/counter.h>
@@ -10,6 +16,7 @@
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+#include <sys/socket.h>
 
 #include "absl/base/thread_annotations.h"
 #include "services/base/net/address.h"
@@ -113,14 +120,50 @@ class PrometheusRegistry final : public MetricsRegistry {
   MetricTable<prometheus::Histogram, PrometheusHistogram> histograms_ ABSL_GUARDED_BY(mu_);
 };
 
+// Connects to a listener of this process and hangs up.
+void Knock(const HostPort& address) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found) !=
+      0) {
+    return;
+  }
+  for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
+    const int fd = ::socket(info->ai_family, info->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                            info->ai_protocol);
+    if (fd < 0) continue;
+    // Nobody needs the outcome: the attempt alone wakes the accept loop.
+    static_cast<void>(::connect(fd, info->ai_addr, info->ai_addrlen));
+    ::close(fd);
+  }
+  ::freeaddrinfo(found);
+}
+
 class PrometheusServer final : public MetricsServer {
  public:
-  PrometheusServer(std::unique_ptr<prometheus::Exposer> exposer, std::string address)
+  PrometheusServer(std::unique_ptr<prometheus::Exposer> exposer, HostPort listener)
       : process_(MakeProcessCollector()),
         exposer_(std::move(exposer)),
-        address_(std::move(address)) {
+        listener_(std::move(listener)),
+        address_(JoinHostPort(listener_)) {
     exposer_->RegisterCollectable(registry_.collectable());
     exposer_->RegisterCollectable(process_);
+  }
+
+  // civetweb's accept loop looks at its stop flag every two seconds, or when somebody knocks.
+  ~PrometheusServer() override {
+    std::promise<void> stopped;
+    std::thread stopper([&] {
+      exposer_.reset();
+      stopped.set_value();
+    });
+    const std::future<void> end = stopped.get_future();
+    while (end.wait_for(std::chrono::milliseconds(5)) != std::future_status::ready) {
+      Knock(listener_);
+    }
+    stopper.join();
   }
 
   MetricsRegistry& registry() override { return registry_; }
@@ -130,7 +173,8 @@ class PrometheusServer final : public MetricsServer {
   PrometheusRegistry registry_;
   const std::shared_ptr<prometheus::Collectable> process_;
   // After what it serves, so that it stops first.
-  const std::unique_ptr<prometheus::Exposer> exposer_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+  const HostPort listener_;
   const std::string address_;
 };
 
@@ -157,7 +201,7 @@ StatusOr<std::unique_ptr<MetricsServer>> StartMetricsServer(const std::string& l
     return Unavailable("cannot serve /metrics on " + listen_address + ": " +
                        ExplainBindFailure(address));
   }
-  auto server = std::make_unique<PrometheusServer>(std::move(exposer), JoinHostPort(address));
+  auto server = std::make_unique<PrometheusServer>(std::move(exposer), address);
   server->registry()
       .GetGauge("rollcall_build_info", "What runs here; always 1",
                 {{"role", role}, {"version", ROLLCALL_VERSION}})

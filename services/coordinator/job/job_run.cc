@@ -559,11 +559,11 @@ void JobRun::Advance(Turn& turn) {
 void JobRun::Tick(Turn& turn) {
   TakeOverdue(batch_waiters_, turn.now,
               [&](const BatchWaiter& waiter) { Reply(turn, waiter.call, OkStatus()); });
-  if (ended()) return;
   TakeOverdue(store_waiters_, turn.now,
               [&](const StoreWaiter& waiter) { Reply(turn, waiter.call, OkStatus()); });
   TakeOverdue(manifest_waiters_, turn.now,
               [&](const ManifestWaiter& waiter) { Reply(turn, waiter.call, OkStatus()); });
+  if (ended()) return;
   while (!delayed_.empty() && delayed_.begin()->due <= turn.now) {
     const Delayed delayed = *delayed_.begin();
     delayed_.erase(delayed_.begin());

@@ -339,7 +339,10 @@ Status JobRun::FinishAssignment(Turn& turn, const v1::FinishAssignmentRequest& r
     }
     return OkStatus();
   }
-  if (rank != 0) return OkStatus();
+  if (rank != 0) {
+    group_.rank(rank).finished = true;
+    return OkStatus();
+  }
   if (committed_ < total_steps() || group_.last_step() < total_steps()) {
     return FailedPrecondition("step " + std::to_string(group_.last_step()) + " of " +
                               std::to_string(total_steps()) + " is the last that is committed");

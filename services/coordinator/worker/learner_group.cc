@@ -45,7 +45,7 @@ Status LearnerGroup::Check(const v1::GroupMember& member) {
 
 std::optional<int32_t> LearnerGroup::RankOf(const std::string& worker_id) const {
   for (size_t i = 0; i < ranks_.size(); ++i) {
-    if (ranks_[i].worker_id == worker_id) return static_cast<int32_t>(i);
+    if (ranks_[i].worker_id == worker_id && !ranks_[i].finished) return static_cast<int32_t>(i);
   }
   return std::nullopt;
 }

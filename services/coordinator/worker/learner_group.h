@@ -19,6 +19,8 @@ struct GroupRank {
   std::string name;
   // It made a call in this epoch, so it did receive its assignment.
   bool heard = false;
+  // It has nothing more to do here; it may serve another job before the others are done.
+  bool finished = false;
 };
 
 // Not thread-safe.
@@ -33,7 +35,7 @@ class LearnerGroup {
 
   // kAborted ("fenced: ...") unless the caller is this rank of the running epoch.
   Status Check(const v1::GroupMember& member);
-  // Rank of a worker in the running epoch.
+  // Rank of a worker in the running epoch, unless it finished.
   std::optional<int32_t> RankOf(const std::string& worker_id) const;
 
   bool active() const { return !ranks_.empty(); }

@@ -15,8 +15,8 @@ class PagedAttention final : public AttentionContext {
  public:
   PagedAttention(const ModelConfig& config, KvPool pool, std::vector<PagedSequence> sequences)
       : num_layers_(config.num_layers),
+        num_heads_(config.num_heads),
         num_kv_heads_(config.num_kv_heads),
-        group_(config.num_heads / config.num_kv_heads),
         head_dim_(config.head_dim),
         pool_(pool),
         sequences_(std::move(sequences)) {
@@ -34,12 +34,10 @@ class PagedAttention final : public AttentionContext {
     int64_t row = 0;
     for (const PagedSequence& sequence : sequences_) {
       if (sequence.num_new == 0) continue;
-      for (int64_t head = 0; head < num_kv_heads_; ++head) {
-        ListBlocks(sequence, layer, head);
-        const int64_t at = row * num_kv_heads_ * head_dim_ + head * head_dim_;
-        Append(sequence, k.const_data_ptr<float>() + at, v.const_data_ptr<float>() + at);
-        AttendHead(sequence, head, row, q, out);
-      }
+      ListBlocks(sequence, layer);
+      const int64_t at = row * num_kv_heads_ * head_dim_;
+      Append(sequence, k.const_data_ptr<float>() + at, v.const_data_ptr<float>() + at);
+      AttendSequence(sequence, row, q, out);
       row += sequence.num_new;
     }
     return out;
@@ -72,24 +70,21 @@ class PagedAttention final : public AttentionContext {
     checked_ = true;
   }
 
-  // Where this layer and head lie in each block of the sequence.
-  void ListBlocks(const PagedSequence& sequence, int64_t layer, int64_t head) {
+  // Where this layer lies in each block of the sequence.
+  void ListBlocks(const PagedSequence& sequence, int64_t layer) {
     const int64_t num_tokens = int64_t{sequence.num_cached} + sequence.num_new;
     const int64_t num_blocks = (num_tokens + pool_.block_size - 1) / pool_.block_size;
-    const int64_t head_size = pool_.block_size * head_dim_;
-    const int64_t plane = num_kv_heads_ * head_size;
+    const int64_t plane = num_kv_heads_ * pool_.block_size * head_dim_;
     k_blocks_.resize(static_cast<size_t>(num_blocks));
     v_blocks_.resize(static_cast<size_t>(num_blocks));
     for (size_t i = 0; i < k_blocks_.size(); ++i) {
-      float* keys = pool_.data +
-                    (int64_t{sequence.block_table[i]} * num_layers_ + layer) * 2 * plane +
-                    head * head_size;
-      k_blocks_[i] = keys;
-      v_blocks_[i] = keys + plane;
+      k_blocks_[i] =
+          pool_.data + (int64_t{sequence.block_table[i]} * num_layers_ + layer) * 2 * plane;
+      v_blocks_[i] = k_blocks_[i] + plane;
     }
   }
 
-  // Writes the new tokens' keys and values of one head, block by block.
+  // Writes the new tokens' keys and values, block by block.
   void Append(const PagedSequence& sequence, const float* k, const float* v) {
     const int64_t stride = num_kv_heads_ * head_dim_;
     const int64_t end = int64_t{sequence.num_cached} + sequence.num_new;
@@ -97,10 +92,14 @@ class PagedAttention final : public AttentionContext {
       const int64_t slot = position % pool_.block_size;
       const int64_t count = std::min(pool_.block_size - slot, end - position);
       const auto block = static_cast<size_t>(position / pool_.block_size);
-      BestCpuKernels().transpose(k, stride, head_dim_, count, k_blocks_[block] + slot,
+      // All heads are one matrix of [K*D] rows in the block, as they are columns of k.
+      BestCpuKernels().transpose(k, stride, stride, count, k_blocks_[block] + slot,
                                  pool_.block_size);
-      for (int64_t i = 0; i < count; ++i) {
-        std::copy_n(v + i * stride, head_dim_, v_blocks_[block] + (slot + i) * head_dim_);
+      for (int64_t head = 0; head < num_kv_heads_; ++head) {
+        float* values = v_blocks_[block] + (head * pool_.block_size + slot) * head_dim_;
+        for (int64_t i = 0; i < count; ++i) {
+          std::copy_n(v + i * stride + head * head_dim_, head_dim_, values + i * head_dim_);
+        }
       }
       k += count * stride;
       v += count * stride;
@@ -108,31 +107,33 @@ class PagedAttention final : public AttentionContext {
     }
   }
 
-  void AttendHead(const PagedSequence& sequence, int64_t head, int64_t row, const at::Tensor& q,
-                  const at::Tensor& out) {
-    const int64_t q_stride = num_kv_heads_ * group_ * head_dim_;
-    const int64_t q_at = row * q_stride + head * group_ * head_dim_;
-    BestCpuKernels().attention({.q = q.const_data_ptr<float>() + q_at,
+  void AttendSequence(const PagedSequence& sequence, int64_t row, const at::Tensor& q,
+                      const at::Tensor& out) {
+    const int64_t q_stride = num_heads_ * head_dim_;
+    const int64_t head_size = pool_.block_size * head_dim_;
+    BestCpuKernels().attention({.q = q.const_data_ptr<float>() + row * q_stride,
                                 .q_stride = q_stride,
                                 .num_queries = sequence.num_new,
                                 .first_position = sequence.num_cached,
-                                .group = group_,
+                                .num_heads = num_heads_,
+                                .num_kv_heads = num_kv_heads_,
                                 .head_dim = head_dim_,
-                                .k_blocks = k_blocks_.data(),
-                                .v_blocks = v_blocks_.data(),
                                 .block_size = pool_.block_size,
+                                .k_blocks = k_blocks_.data(),
+                                .k_head_stride = head_size,
+                                .v_blocks = v_blocks_.data(),
+                                .v_head_stride = head_size,
                                 .v_stride = head_dim_,
                                 .scale = forward::AttentionScale(head_dim_),
-                                .out = out.mutable_data_ptr<float>() + q_at,
+                                .out = out.mutable_data_ptr<float>() + row * q_stride,
                                 .out_stride = q_stride,
                                 .stats = nullptr,
-                                .stats_stride = 0,
                                 .scratch = scratch_.data()});
   }
 
   const int64_t num_layers_;
+  const int64_t num_heads_;
   const int64_t num_kv_heads_;
-  const int64_t group_;
   const int64_t head_dim_;
   const KvPool pool_;
   const std::vector<PagedSequence> sequences_;

@@ -96,7 +96,6 @@ at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   const int32_t* first = Ids(starts);
   Require(num_sequences >= 0 && first[0] == 0 && first[num_sequences] == q.size(0),
           "PackedAttention: the starts of the sequences do not cover the tokens");
-  const int64_t group = shape.num_heads / shape.num_kv_heads;
   const int64_t q_stride = shape.num_heads * shape.head_dim;
   const int64_t kv_stride = shape.num_kv_heads * shape.head_dim;
   const at::Tensor out = Empty(q.sizes());
@@ -106,42 +105,38 @@ at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::T
     Require(first[s + 1] >= first[s], "PackedAttention: the starts are not in order");
     longest = std::max<int64_t>(longest, first[s + 1] - first[s]);
   }
-  // The keys of one sequence and head, transposed, are the only block of that sequence.
-  std::vector<float> keys(static_cast<size_t>(shape.head_dim * ((longest + 15) / 16 * 16)));
+  // The keys of one sequence, transposed head by head, are the only block of that sequence.
+  const int64_t longest_padded = (longest + 15) / 16 * 16;
+  std::vector<float> keys(static_cast<size_t>(kv_stride * longest_padded));
   std::vector<float> scratch(static_cast<size_t>(AttentionScratch(longest)));
   for (int64_t s = 0; s < num_sequences; ++s) {
     const int64_t start = first[s];
     const int64_t num_tokens = first[s + 1] - start;
     if (num_tokens == 0) continue;
     const int64_t block_size = (num_tokens + 15) / 16 * 16;
-    for (int64_t head = 0; head < shape.num_kv_heads; ++head) {
-      const int64_t kv_at = start * kv_stride + head * shape.head_dim;
-      const int64_t q_at = start * q_stride + head * group * shape.head_dim;
-      kernels.transpose(Data(k) + kv_at, kv_stride, shape.head_dim, num_tokens, keys.data(),
-                        block_size);
-      const float* k_block = keys.data();
-      const float* v_block = Data(v) + kv_at;
-      float* stats_at = nullptr;
-      if (stats.defined()) {
-        stats_at = Mutable(stats) + start * 2 * shape.num_heads + 2 * head * group;
-      }
-      kernels.attention({.q = Data(q) + q_at,
-                         .q_stride = q_stride,
-                         .num_queries = num_tokens,
-                         .first_position = 0,
-                         .group = group,
-                         .head_dim = shape.head_dim,
-                         .k_blocks = &k_block,
-                         .v_blocks = &v_block,
-                         .block_size = block_size,
-                         .v_stride = kv_stride,
-                         .scale = AttentionScale(shape.head_dim),
-                         .out = Mutable(out) + q_at,
-                         .out_stride = q_stride,
-                         .stats = stats_at,
-                         .stats_stride = 2 * shape.num_heads,
-                         .scratch = scratch.data()});
-    }
+    kernels.transpose(Data(k) + start * kv_stride, kv_stride, kv_stride, num_tokens, keys.data(),
+                      block_size);
+    const float* k_block = keys.data();
+    const float* v_block = Data(v) + start * kv_stride;
+    kernels.attention(
+        {.q = Data(q) + start * q_stride,
+         .q_stride = q_stride,
+         .num_queries = num_tokens,
+         .first_position = 0,
+         .num_heads = shape.num_heads,
+         .num_kv_heads = shape.num_kv_heads,
+         .head_dim = shape.head_dim,
+         .block_size = block_size,
+         .k_blocks = &k_block,
+         .k_head_stride = shape.head_dim * block_size,
+         .v_blocks = &v_block,
+         .v_head_stride = shape.head_dim,
+         .v_stride = kv_stride,
+         .scale = AttentionScale(shape.head_dim),
+         .out = Mutable(out) + start * q_stride,
+         .out_stride = q_stride,
+         .stats = stats.defined() ? Mutable(stats) + start * 2 * shape.num_heads : nullptr,
+         .scratch = scratch.data()});
   }
   return out;
 }

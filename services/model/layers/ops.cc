@@ -1,6 +1,7 @@
 #include "services/model/layers/ops.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,11 @@ const int32_t* Ids(const at::Tensor& tensor) { return tensor.const_data_ptr<int3
 template <typename... Tensors>
 bool Records(const Tensors&... tensors) {
   return at::GradMode::is_enabled() && (tensors.requires_grad() || ...);
+}
+
+// A custom function takes no undefined tensor.
+std::optional<at::Tensor> Optional(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
 
 class EmbeddingFunction : public Function<EmbeddingFunction> {
@@ -82,9 +88,9 @@ class RmsNormFunction : public Function<RmsNormFunction> {
 class LinearFunction : public Function<LinearFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NE, const at::Tensor& w_OE,
-                            const at::Tensor& packed) {
+                            const std::optional<at::Tensor>& packed) {
     ctx->save_for_backward({x_NE, w_OE});
-    return forward::Linear(x_NE, w_OE, packed);
+    return forward::Linear(x_NE, w_OE, packed.value_or(at::Tensor()));
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -206,11 +212,11 @@ class PackedAttentionFunction : public Function<PackedAttentionFunction> {
 class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden_NE,
-                               const at::Tensor& w_VE, const at::Tensor& packed,
+                               const at::Tensor& w_VE, const std::optional<at::Tensor>& packed,
                                const at::Tensor& targets_N, const TokenLogprobsOptions& options) {
     const at::Tensor stats = forward::Empty({hidden_NE.size(0), 3});
-    const forward::TokenLogprobs result =
-        forward::ComputeTokenLogprobs(hidden_NE, w_VE, packed, targets_N, options, stats);
+    const forward::TokenLogprobs result = forward::ComputeTokenLogprobs(
+        hidden_NE, w_VE, packed.value_or(at::Tensor()), targets_N, options, stats);
     ctx->save_for_backward({hidden_NE, w_VE, targets_N, stats});
     ctx->saved_data["temperature"] = options.temperature;
     ctx->saved_data["chunk_bytes"] = options.chunk_bytes;
@@ -283,7 +289,7 @@ at::Tensor RmsNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, double ep
 }
 
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& packed) {
-  if (Records(x_NE, w_OE)) return LinearFunction::apply(x_NE, w_OE, packed);
+  if (Records(x_NE, w_OE)) return LinearFunction::apply(x_NE, w_OE, Optional(packed));
   return forward::Linear(x_NE, w_OE, packed);
 }
 
@@ -317,7 +323,7 @@ std::pair<at::Tensor, at::Tensor> TokenLogprobs(const at::Tensor& hidden_NE, con
                                                 const TokenLogprobsOptions& options) {
   if (Records(hidden_NE, w_VE)) {
     const variable_list out =
-        TokenLogprobsFunction::apply(hidden_NE, w_VE, packed, targets_N, options);
+        TokenLogprobsFunction::apply(hidden_NE, w_VE, Optional(packed), targets_N, options);
     return {out[0], out[1]};
   }
   const forward::TokenLogprobs result =

@@ -1,5 +1,7 @@
-// Attention for one instruction set; see kernels/attention.h. A row is one query of one query
-// head; the group's heads of one query are neighbours.
+// Attention for one instruction set; see kernels/attention.h. A row is one query of one query head;
+// up to four rows are computed side by side. Rows of one tile share their kv head where there are
+// enough of them (prefill, training, large groups); else, in a decode step, they come from
+// different kv heads, because a single row would wait for every addition.
 #pragma once
 
 #include "services/model/kernels/attention.h"
@@ -14,14 +16,28 @@ constexpr int kScoreChunks = 1;
 #endif
 constexpr int kScoreRows = 4;
 
+static int64_t RoundUpToLanes(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+
+// Who the rows of a tile are.
+struct Row {
+  const float* q;
+  float* out;
+  float* stats;        // or null
+  ptrdiff_t k_offset;  // of the row's kv head in a block
+  ptrdiff_t v_offset;
+  int64_t num_keys;
+};
+
+enum class KvHead { kShared, kOwn };
+
 struct Chunk {
-  const float* keys;  // [D] rows of sixteen keys, block_size apart
+  const float* keys;  // of kv head 0: [D] rows of sixteen keys, block_size apart
   float* scores;      // of the first row; the next row is scores_stride further
   int64_t count;      // keys to read and write, 1..16
 };
 
-template <int R, int C, bool kPartial>
-ROLLCALL_INLINE void ScoreTile(const float* const* q, const Chunk* chunks, int64_t head_dim,
+template <int R, int C, KvHead kHead, bool kPartial>
+ROLLCALL_INLINE void ScoreTile(const Row* rows, const Chunk* chunks, int64_t head_dim,
                                ptrdiff_t key_stride, ptrdiff_t scores_stride) {
   F32x16 acc[R][C];
 #pragma GCC unroll 4
@@ -29,18 +45,23 @@ ROLLCALL_INLINE void ScoreTile(const float* const* q, const Chunk* chunks, int64
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) acc[r][c] = Set(0.0F);
   }
+  const auto load = [&](int r, int c, int64_t d) __attribute__((always_inline)) {
+    const float* p = chunks[c].keys + rows[r].k_offset + d * key_stride;
+    return kPartial ? LoadFirst(p, chunks[c].count) : Load(p);
+  };
   for (int64_t d = 0; d < head_dim; ++d) {
-    F32x16 keys[C];
+    F32x16 shared[C];
+    if (kHead == KvHead::kShared) {
 #pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) {
-      const float* p = chunks[c].keys + d * key_stride;
-      keys[c] = kPartial ? LoadFirst(p, chunks[c].count) : Load(p);
+      for (int c = 0; c < C; ++c) shared[c] = load(0, c, d);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      const F32x16 q_d = Set(q[r][d]);
+      const F32x16 q_d = Set(rows[r].q[d]);
 #pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) acc[r][c] = Fma(q_d, keys[c], acc[r][c]);
+      for (int c = 0; c < C; ++c) {
+        acc[r][c] = Fma(q_d, kHead == KvHead::kShared ? shared[c] : load(r, c, d), acc[r][c]);
+      }
     }
   }
 #pragma GCC unroll 4
@@ -57,22 +78,11 @@ ROLLCALL_INLINE void ScoreTile(const float* const* q, const Chunk* chunks, int64
   }
 }
 
-template <int C, bool kPartial>
-static void ScoreRows(int64_t rows, const float* const* q, const Chunk* chunks, int64_t head_dim,
-                      ptrdiff_t key_stride, ptrdiff_t scores_stride) {
-  if (rows == 4) ScoreTile<4, C, kPartial>(q, chunks, head_dim, key_stride, scores_stride);
-  if (rows == 3) ScoreTile<3, C, kPartial>(q, chunks, head_dim, key_stride, scores_stride);
-  if (rows == 2) ScoreTile<2, C, kPartial>(q, chunks, head_dim, key_stride, scores_stride);
-  if (rows == 1) ScoreTile<1, C, kPartial>(q, chunks, head_dim, key_stride, scores_stride);
-}
-
-// Scores of some rows against keys 0 .. num_keys-1. Where a block is a multiple of sixteen, whole
+// Scores of R rows against keys 0 .. num_keys-1. Where a block is a multiple of sixteen, whole
 // vectors are read and written past the last key: into the block's padding and the row's padding.
-static void Scores(const AttentionArgs& args, const float* const* q, int64_t rows, int64_t num_keys,
-                   float* scores, ptrdiff_t scores_stride) {
-  const bool partial = args.block_size % kLanes != 0;
-  const auto score = partial ? ScoreRows<1, true> : ScoreRows<1, false>;
-  const auto score_wide = partial ? ScoreRows<kScoreChunks, true> : ScoreRows<kScoreChunks, false>;
+template <int R, KvHead kHead, bool kPartial>
+static void Scores(const AttentionArgs& args, const Row* rows, int64_t num_keys, float* scores,
+                   ptrdiff_t scores_stride) {
   Chunk chunks[kScoreChunks];
   int filled = 0;
   for (int64_t first = 0; first < num_keys; first += args.block_size) {
@@ -83,12 +93,14 @@ static void Scores(const AttentionArgs& args, const float* const* q, int64_t row
       const int64_t room = args.block_size - offset;
       chunks[filled++] = {block + offset, scores + first + offset, room < kLanes ? room : kLanes};
       if (filled < kScoreChunks) continue;
-      score_wide(rows, q, chunks, args.head_dim, args.block_size, scores_stride);
+      ScoreTile<R, kScoreChunks, kHead, kPartial>(rows, chunks, args.head_dim, args.block_size,
+                                                  scores_stride);
       filled = 0;
     }
   }
   for (int c = 0; c < filled; ++c) {
-    score(rows, q, chunks + c, args.head_dim, args.block_size, scores_stride);
+    ScoreTile<R, 1, kHead, kPartial>(rows, chunks + c, args.head_dim, args.block_size,
+                                     scores_stride);
   }
 }
 
@@ -124,33 +136,40 @@ static RowStats Exponentials(float* scores, int64_t count, int64_t padded, float
   return {max_scaled, 1.0F / ReduceAdd(sum)};
 }
 
-// out = (sum over keys j of weights[j] * v[j]) * inverse_sum for V vectors of the head dimension.
-template <int R, int V, bool kPartial>
-ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const float* weights,
-                               ptrdiff_t weights_stride, int64_t num_keys, ptrdiff_t d,
-                               int64_t last, const RowStats* stats, float* const* out) {
+// out = (sum over keys j of weights[j] * v[j]) * inverse_sum for V vectors of the head dimension
+// from d on; `last` elements of the last vector are real.
+template <int R, int V, KvHead kHead, bool kPartial>
+ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const Row* rows, const RowStats* stats,
+                               const float* weights, ptrdiff_t weights_stride, int64_t num_keys,
+                               ptrdiff_t d, int64_t last) {
   F32x16 acc[R][V];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[r][v] = Set(0.0F);
   }
+  const auto load = [&](const float* values, int r, int v) __attribute__((always_inline)) {
+    const float* p = values + rows[r].v_offset + v * kLanes;
+    return kPartial && v == V - 1 ? LoadFirst(p, last) : Load(p);
+  };
   for (int64_t first = 0; first < num_keys; first += args.block_size) {
     const float* values = args.v_blocks[first / args.block_size] + d;
     const int64_t left = num_keys - first;
     const int64_t in_block = left < args.block_size ? left : args.block_size;
     for (int64_t j = 0; j < in_block; ++j, values += args.v_stride) {
-      F32x16 value[V];
+      F32x16 shared[V];
+      if (kHead == KvHead::kShared) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-        value[v] = kPartial && v == V - 1 ? LoadFirst(values + v * kLanes, last)
-                                          : Load(values + v * kLanes);
+        for (int v = 0; v < V; ++v) shared[v] = load(values, 0, v);
       }
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         const F32x16 weight = Set(weights[r * weights_stride + first + j]);
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) acc[r][v] = Fma(weight, value[v], acc[r][v]);
+        for (int v = 0; v < V; ++v) {
+          acc[r][v] =
+              Fma(weight, kHead == KvHead::kShared ? shared[v] : load(values, r, v), acc[r][v]);
+        }
       }
     }
   }
@@ -161,7 +180,7 @@ ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const float* weights,
       // Rows of a tile see different numbers of keys; a zero weight behind a row's last key turns
       // -0 into +0. Adding +0 makes every zero the same one.
       const F32x16 result = Add(Mul(acc[r][v], Set(stats[r].inverse_sum)), Set(0.0F));
-      float* p = out[r] + d + v * kLanes;
+      float* p = rows[r].out + d + v * kLanes;
       if (kPartial && v == V - 1) {
         StoreFirst(p, last, result);
       } else {
@@ -171,64 +190,90 @@ ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const float* weights,
   }
 }
 
-#if defined(__AVX512F__)
-constexpr int kValueVectors = 4;
-#elif defined(__AVX2__)
-constexpr int kValueVectors = 1;
-#else
-constexpr int kValueVectors = 1;
-#endif
-
-template <int R>
-static void ValueRows(const AttentionArgs& args, const float* weights, ptrdiff_t weights_stride,
-                      int64_t num_keys, const RowStats* stats, float* const* out) {
+template <int R, KvHead kHead>
+static void AttendTile(const AttentionArgs& args, const Row* rows, ptrdiff_t scores_stride) {
+  int64_t num_keys = 0;
+  for (int r = 0; r < R; ++r) {
+    if (rows[r].num_keys > num_keys) num_keys = rows[r].num_keys;
+  }
+  if (args.block_size % kLanes == 0) {
+    Scores<R, kHead, false>(args, rows, num_keys, args.scratch, scores_stride);
+  } else {
+    Scores<R, kHead, true>(args, rows, num_keys, args.scratch, scores_stride);
+  }
+  RowStats stats[R];
+  for (int r = 0; r < R; ++r) {
+    stats[r] = Exponentials(args.scratch + r * scores_stride, rows[r].num_keys,
+                            RoundUpToLanes(num_keys), args.scale);
+    if (rows[r].stats != nullptr) {
+      rows[r].stats[0] = stats[r].max;
+      rows[r].stats[1] = stats[r].inverse_sum;
+    }
+  }
+  const auto values = [&]<int V, bool kPartial>(int64_t d, int64_t last) {
+    ValueTile<R, V, kHead, kPartial>(args, rows, stats, args.scratch, scores_stride, num_keys, d,
+                                     last);
+  };
   int64_t d = 0;
-  for (; d + kValueVectors * kLanes <= args.head_dim; d += kValueVectors * kLanes) {
-    ValueTile<R, kValueVectors, false>(args, weights, weights_stride, num_keys, d, 0, stats, out);
+#if defined(__AVX512F__)
+  for (; d + 4 * kLanes <= args.head_dim; d += 4 * kLanes) {
+    values.template operator()<4, false>(d, 0);
   }
-  for (; d + kLanes <= args.head_dim; d += kLanes) {
-    ValueTile<R, 1, false>(args, weights, weights_stride, num_keys, d, 0, stats, out);
+  for (; d + 2 * kLanes <= args.head_dim; d += 2 * kLanes) {
+    values.template operator()<2, false>(d, 0);
   }
-  if (d < args.head_dim) {
-    ValueTile<R, 1, true>(args, weights, weights_stride, num_keys, d, args.head_dim - d, stats,
-                          out);
-  }
+#endif
+  for (; d + kLanes <= args.head_dim; d += kLanes) values.template operator()<1, false>(d, 0);
+  if (d < args.head_dim) values.template operator()<1, true>(d, args.head_dim - d);
 }
 
-static int64_t RoundUpToLanes(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+template <KvHead kHead>
+static void AttendRows(const AttentionArgs& args, const Row* rows, int64_t count,
+                       ptrdiff_t scores_stride) {
+  if (count == 4) AttendTile<4, kHead>(args, rows, scores_stride);
+  if (count == 3) AttendTile<3, kHead>(args, rows, scores_stride);
+  if (count == 2) AttendTile<2, kHead>(args, rows, scores_stride);
+  if (count == 1) AttendTile<1, kHead>(args, rows, scores_stride);
+}
+
+static Row MakeRow(const AttentionArgs& args, int64_t query, int64_t head) {
+  const int64_t kv_head = head / (args.num_heads / args.num_kv_heads);
+  return {args.q + query * args.q_stride + head * args.head_dim,
+          args.out + query * args.out_stride + head * args.head_dim,
+          args.stats == nullptr ? nullptr : args.stats + 2 * (query * args.num_heads + head),
+          kv_head * args.k_head_stride,
+          kv_head * args.v_head_stride,
+          args.first_position + query + 1};
+}
 
 static void Attention(const AttentionArgs& args) {
-  const int64_t num_rows = args.num_queries * args.group;
-  const int64_t all_keys = args.first_position + args.num_queries;
-  const ptrdiff_t scores_stride = RoundUpToLanes(all_keys) + kLanes;
-  for (int64_t row = 0; row < num_rows; row += kScoreRows) {
-    const int64_t rows = num_rows - row < kScoreRows ? num_rows - row : kScoreRows;
-    const float* q[kScoreRows];
-    float* out[kScoreRows];
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t t = (row + r) / args.group;
-      const int64_t head = (row + r) % args.group;
-      q[r] = args.q + t * args.q_stride + head * args.head_dim;
-      out[r] = args.out + t * args.out_stride + head * args.head_dim;
-    }
-    const int64_t num_keys = args.first_position + (row + rows - 1) / args.group + 1;
-    const int64_t padded = RoundUpToLanes(num_keys);
-    Scores(args, q, rows, num_keys, args.scratch, scores_stride);
-    RowStats stats[kScoreRows];
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t t = (row + r) / args.group;
-      stats[r] = Exponentials(args.scratch + r * scores_stride, args.first_position + t + 1, padded,
-                              args.scale);
-      if (args.stats != nullptr) {
-        float* p = args.stats + t * args.stats_stride + 2 * ((row + r) % args.group);
-        p[0] = stats[r].max;
-        p[1] = stats[r].inverse_sum;
+  const ptrdiff_t scores_stride = RoundUpToLanes(args.first_position + args.num_queries) + kLanes;
+  const int64_t group = args.num_heads / args.num_kv_heads;
+  Row rows[kScoreRows];
+  int count = 0;
+  if (args.num_queries * group < kScoreRows) {
+    for (int64_t query = 0; query < args.num_queries; ++query) {
+      for (int64_t head = 0; head < args.num_heads; ++head) {
+        rows[count++] = MakeRow(args, query, head);
+        if (count < kScoreRows) continue;
+        AttendRows<KvHead::kOwn>(args, rows, count, scores_stride);
+        count = 0;
       }
     }
-    if (rows == 4) ValueRows<4>(args, args.scratch, scores_stride, num_keys, stats, out);
-    if (rows == 3) ValueRows<3>(args, args.scratch, scores_stride, num_keys, stats, out);
-    if (rows == 2) ValueRows<2>(args, args.scratch, scores_stride, num_keys, stats, out);
-    if (rows == 1) ValueRows<1>(args, args.scratch, scores_stride, num_keys, stats, out);
+    AttendRows<KvHead::kOwn>(args, rows, count, scores_stride);
+    return;
+  }
+  for (int64_t kv_head = 0; kv_head < args.num_kv_heads; ++kv_head) {
+    for (int64_t query = 0; query < args.num_queries; ++query) {
+      for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+        rows[count++] = MakeRow(args, query, head);
+        if (count < kScoreRows) continue;
+        AttendRows<KvHead::kShared>(args, rows, count, scores_stride);
+        count = 0;
+      }
+    }
+    AttendRows<KvHead::kShared>(args, rows, count, scores_stride);
+    count = 0;
   }
 }
 

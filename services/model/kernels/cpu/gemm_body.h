@@ -33,8 +33,13 @@ struct GemmOperands {
   ptrdiff_t c_stride;
 };
 
+// The first tile of a strip brings B into the cache, often from memory, where the machine's own
+// prefetching falls behind; the tiles after it find it there.
+enum class Prefetch { kNone, kAhead };
+constexpr int kPrefetchRows = 16;
+
 // `last` columns of the last vector are real; the others are neither read nor written.
-template <int R, int V, Order kOrder, bool kPartial>
+template <int R, int V, Order kOrder, bool kPartial, Prefetch kPrefetch>
 ROLLCALL_INLINE void GemmTile(const GemmOperands& o, int64_t depth, bool accumulate, int64_t last) {
   F32x16 acc[R][V];
 #pragma GCC unroll 16
@@ -53,6 +58,12 @@ ROLLCALL_INLINE void GemmTile(const GemmOperands& o, int64_t depth, bool accumul
   }
   const float* b = o.b;
   for (int64_t k = 0; k < depth; ++k, b += o.b_stride) {
+    if (kPrefetch == Prefetch::kAhead) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        __builtin_prefetch(b + kPrefetchRows * o.b_stride + v * kLanes);
+      }
+    }
     F32x16 b_k[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
@@ -80,23 +91,29 @@ ROLLCALL_INLINE void GemmTile(const GemmOperands& o, int64_t depth, bool accumul
   }
 }
 
-template <int V, Order kOrder, bool kPartial, int R = kTileRows>
+template <int V, Order kOrder, bool kPartial, Prefetch kPrefetch, int R = kTileRows>
 ROLLCALL_INLINE void GemmRows(int64_t rows, const GemmOperands& o, int64_t depth, bool accumulate,
                               int64_t last) {
-  if (rows == R) return GemmTile<R, V, kOrder, kPartial>(o, depth, accumulate, last);
+  if (rows == R) return GemmTile<R, V, kOrder, kPartial, kPrefetch>(o, depth, accumulate, last);
   if constexpr (R > 1) {
-    GemmRows<V, kOrder, kPartial, R - 1>(rows, o, depth, accumulate, last);
+    GemmRows<V, kOrder, kPartial, kPrefetch, R - 1>(rows, o, depth, accumulate, last);
   }
 }
 
 // One strip of V vectors over all rows, in tiles of nearly equal height.
-template <int V, Order kOrder, bool kPartial>
+template <int V, Order kOrder, bool kPartial, Prefetch kPrefetch = Prefetch::kNone>
 static void GemmStrip(const GemmOperands& operands, int64_t rows, int64_t depth, bool accumulate,
                       int64_t last) {
   GemmOperands o = operands;
+  bool is_first = true;
   for (int64_t tiles = (rows + kTileRows - 1) / kTileRows; tiles > 0; --tiles) {
     const int64_t height = (rows + tiles - 1) / tiles;
-    GemmRows<V, kOrder, kPartial>(height, o, depth, accumulate, last);
+    if (kPrefetch == Prefetch::kAhead && is_first) {
+      GemmRows<V, kOrder, kPartial, kPrefetch>(height, o, depth, accumulate, last);
+    } else {
+      GemmRows<V, kOrder, kPartial, Prefetch::kNone>(height, o, depth, accumulate, last);
+    }
+    is_first = false;
     o.a += kOrder == Order::kRows ? height * o.a_stride : height;
     o.c += height * o.c_stride;
     rows -= height;

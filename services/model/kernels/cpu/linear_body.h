@@ -49,7 +49,7 @@ static void LinearPanel(const GemmOperands& operands, int64_t rows, int64_t colu
   GemmOperands o = operands;
   if (columns == kPanelColumns) {
     for (int64_t done = 0; done < kPanelColumns; done += kTileVectors * kLanes) {
-      GemmStrip<kTileVectors, Order::kRows, false>(o, rows, depth, accumulate, 0);
+      GemmStrip<kTileVectors, Order::kRows, false, Prefetch::kAhead>(o, rows, depth, accumulate, 0);
       o.b += kTileVectors * kLanes;
       o.c += kTileVectors * kLanes;
     }

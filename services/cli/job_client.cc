@@ -15,9 +15,10 @@ constexpr absl::Duration kReadTimeout = absl::Seconds(10);
 // Submitting reads model and data headers.
 constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);
 constexpr absl::Duration kControlTimeout = absl::Seconds(30);
-// With the waits of Call in between: 0.3 s, and 4 to 8 s.
-constexpr int kShortAttempts = 4;
-constexpr int kSupervisedAttempts = 12;
+// How long an unreachable coordinator is called again.
+constexpr absl::Duration kShortPatience = absl::Milliseconds(300);
+constexpr absl::Duration kSupervisedPatience = absl::Seconds(8);
+constexpr absl::Duration kLeastWait = absl::Milliseconds(20);
 // A stream is renewed after this long, so that no call is without a deadline.
 constexpr absl::Duration kStreamLifetime = absl::Minutes(30);
 
@@ -76,9 +77,10 @@ StatusOr<std::string> MatchJob(const std::string& text, std::span<const v1::JobS
   return NotFound("no job '" + text + "'\n" + Describe(jobs));
 }
 
-JobClient::JobClient(std::string address, std::shared_ptr<grpc::Channel> channel, int max_attempts)
+JobClient::JobClient(std::string address, std::shared_ptr<grpc::Channel> channel,
+                     absl::Duration patience)
     : address_(std::move(address)),
-      max_attempts_(max_attempts),
+      patience_(patience),
       channel_(std::move(channel)),
       stub_(v1::JobService::NewStub(channel_)) {}
 
@@ -87,7 +89,7 @@ StatusOr<JobClient> JobClient::Connect(const std::string& address, const TlsOpti
   StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(address, tls);
   if (!channel.ok()) return Annotate(channel.status(), "--coordinator");
   return JobClient(address, std::move(channel).value(),
-                   patience == Patience::kShort ? kShortAttempts : kSupervisedAttempts);
+                   patience == Patience::kShort ? kShortPatience : kSupervisedPatience);
 }
 
 Status JobClient::Explain(const Status& status) const {
@@ -108,13 +110,19 @@ template <typename Request, typename Response>
 StatusOr<Response> JobClient::Invoke(
     grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
     const Request& request, absl::Duration timeout) {
-  Response response;
   // All calls may be repeated: reads change nothing, a submit carries a request id, and pause,
   // resume and cancel name a state.
-  const Status status =
-      Call(*stub_, method, request, &response, {.timeout = timeout, .max_attempts = max_attempts_});
-  if (!status.ok()) return Explain(status);
-  return response;
+  const absl::Time give_up = absl::Now() + patience_;
+  while (true) {
+    Response response;
+    const Status status = Call(*stub_, method, request, &response, {.timeout = timeout});
+    if (status.ok()) return response;
+    const absl::Duration left = give_up - absl::Now();
+    if (status.code() != StatusCode::kUnavailable || left <= absl::ZeroDuration()) {
+      return Explain(status);
+    }
+    AwaitConnection(left);
+  }
 }
 
 StatusOr<v1::SubmitJobResponse> JobClient::Submit(const v1::SubmitJobRequest& request) {
@@ -154,6 +162,12 @@ StatusOr<std::string> JobClient::ResolveJob(const std::string& text) {
   ROLLCALL_ASSIGN_OR_RETURN(const v1::ListJobsResponse response, List());
   const std::vector<v1::JobStatus> jobs(response.jobs().begin(), response.jobs().end());
   return MatchJob(text, jobs);
+}
+
+void JobClient::AwaitConnection(absl::Duration timeout) {
+  // A coordinator that connects and then refuses must not be asked in a tight loop.
+  absl::SleepFor(std::min(timeout, kLeastWait));
+  channel_->WaitForConnected(absl::ToChronoTime(absl::Now() + timeout));
 }
 
 Status JobClient::Watch(const std::string& job_id, int64_t from_step,
@@ -206,7 +220,7 @@ Status FollowJob(JobClient& client, const std::string& job_id, absl::Duration pa
                       client.address(), absl::FormatDuration(patience), job_id));
     }
     if (!status.ok() && status.code() != StatusCode::kDeadlineExceeded) on_disconnect(status);
-    absl::SleepFor(wait);
+    client.AwaitConnection(wait);
     wait = std::min(wait * 2, kMostWait);
   }
 }

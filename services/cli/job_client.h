@@ -45,8 +45,12 @@ class JobClient {
   Status Watch(const std::string& job_id, int64_t from_step,
                const std::function<bool(const v1::JobEvent&)>& on_event);
 
+  // Waits until the coordinator can be called, at most this long. A plain sleep would not do: a
+  // program without a server of its own moves its connections only while it waits for gRPC.
+  void AwaitConnection(absl::Duration timeout);
+
  private:
-  JobClient(std::string address, std::shared_ptr<grpc::Channel> channel, int max_attempts);
+  JobClient(std::string address, std::shared_ptr<grpc::Channel> channel, absl::Duration patience);
 
   // Says where a call went that was not answered.
   Status Explain(const Status& status) const;
@@ -57,7 +61,7 @@ class JobClient {
                             const Request& request, absl::Duration timeout);
 
   std::string address_;
-  int max_attempts_;
+  absl::Duration patience_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::JobService::Stub> stub_;
 };

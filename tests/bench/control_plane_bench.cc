@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,10 +17,12 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <nlohmann/json.hpp>
+#include <sys/wait.h>
 
 #include "rollcall/v1/coordinator.grpc.pb.h"
 #include "rollcall/v1/experience.grpc.pb.h"
@@ -53,8 +54,8 @@ struct BenchOptions {
 google::protobuf::Duration ToProto(absl::Duration duration) {
   google::protobuf::Duration proto;
   proto.set_seconds(absl::ToInt64Seconds(duration));
-  proto.set_nanos(static_cast<int32_t>(
-      absl::ToInt64Nanoseconds(duration - absl::Seconds(proto.seconds()))));
+  proto.set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(duration - absl::Seconds(proto.seconds()))));
   return proto;
 }
 
@@ -147,9 +148,8 @@ class SimulatedWorker {
     lease_response_.Clear();
     started_ = absl::Now();
     Async([this](grpc::ClientContext* context) {
-      experience_->async()->LeasePrompts(
-          context, &lease_request_, &lease_response_,
-          [this](const grpc::Status& status) { OnLeases(status); });
+      experience_->async()->LeasePrompts(context, &lease_request_, &lease_response_,
+                                         [this](const grpc::Status& status) { OnLeases(status); });
     });
   }
 
@@ -428,8 +428,8 @@ void Run(const BenchOptions& options) {
   const fs::path work = pattern;
 
   const pid_t init = Spawn({(bin / "rollcall").string(), "init-model", (work / "model").string(),
-                            "--hidden-size", "32", "--layers", "1", "--heads", "2", "--kv-heads", "1",
-                            "--intermediate-size", "32", "--max-positions", "64", "--tie"});
+                            "--hidden-size", "32", "--layers", "1", "--heads", "2", "--kv-heads",
+                            "1", "--intermediate-size", "32", "--max-positions", "64", "--tie"});
   int exit_status = 0;
   waitpid(init, &exit_status, 0);
   if (exit_status != 0) Fail("rollcall init-model failed");
@@ -525,13 +525,14 @@ void Run(const BenchOptions& options) {
   const auto percentile = [&latencies](double p) {
     return latencies.empty()
                ? 0.0
-               : static_cast<double>(latencies[static_cast<size_t>(
-                     p * static_cast<double>(latencies.size() - 1))]);
+               : static_cast<double>(
+                     latencies[static_cast<size_t>(p * static_cast<double>(latencies.size() - 1))]);
   };
   const std::string name = std::to_string(options.workers) + " workers, " +
                            std::to_string(options.leases_per_call) + " leases a call";
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  const auto add = [&rows, &name](const std::string& figure, const std::string& unit, double value) {
+  const auto add = [&rows, &name](const std::string& figure, const std::string& unit,
+                                  double value) {
     rows.push_back({{"case", name}, {"figure", figure}, {"unit", unit}, {"value", value}});
   };
   add("leases issued, answered and journaled", "1/s", static_cast<double>(leases) / seconds);

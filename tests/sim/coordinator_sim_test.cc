@@ -67,19 +67,29 @@ TEST_CASE("Coordinator: synchronous batches do not depend on who died when", "[s
   SimOptions calm;
   calm.data_failure = 0.1;
   const SimResult expected = RunChecked(calm);
-  for (uint64_t seed = 1; seed <= 60; ++seed) {
+  int64_t num_replayed = 0;
+  int64_t num_restarts = 0;
+  int64_t num_epochs = 0;
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
     SimOptions options = Faulty(seed);
     options.data_failure = calm.data_failure;
     options.coordinator_death = seed % 3 == 0 ? 0.004 : 0;
     const SimResult result = RunChecked(options);
     INFO("seed " << seed);
     REQUIRE(result.batches == expected.batches);
+    num_replayed += result.replayed_batches;
+    num_restarts += result.coordinator_restarts;
+    num_epochs += result.epochs;
   }
+  // The faults did what they are for.
+  CHECK(num_replayed > 300);
+  CHECK(num_restarts > 30);
+  CHECK(num_epochs > 600);
 }
 
 TEST_CASE("Coordinator: the staleness bound holds under faults", "[sim]") {
   int64_t worst = 0;
-  for (uint64_t seed = 100; seed < 150; ++seed) {
+  for (uint64_t seed = 1000; seed < 1200; ++seed) {
     SimOptions options = Faulty(seed);
     options.max_staleness = 1 + static_cast<int>(seed % 3);
     options.total_steps = 8;
@@ -91,7 +101,7 @@ TEST_CASE("Coordinator: the staleness bound holds under faults", "[sim]") {
 }
 
 TEST_CASE("Coordinator: evaluations are complete under faults, each version once", "[sim]") {
-  for (uint64_t seed = 200; seed < 230; ++seed) {
+  for (uint64_t seed = 2000; seed < 2100; ++seed) {
     SimOptions options = Faulty(seed);
     options.num_evaluation_prompts = 4;
     options.evaluate_interval = 1;
@@ -112,7 +122,7 @@ TEST_CASE("Coordinator: data set jobs resume over the same batches", "[sim]") {
     const SimResult expected = RunChecked(calm);
     const int64_t rows = kind == v1::DataSpec::PAIRS ? 2 : 1;
     CHECK(expected.consumed_in_journal == 5 * 3 * rows);
-    for (uint64_t seed = 300; seed < 320; ++seed) {
+    for (uint64_t seed = 3000; seed < 3060; ++seed) {
       SimOptions options = Faulty(seed);
       options.kind = kind;
       options.num_rollouts = 0;

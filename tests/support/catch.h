@@ -11,11 +11,11 @@ using Catch::Approx;
 #include "services/base/status/status.h"
 
 // The value, or a failed test with the message.
-#define REQUIRE_OK(expr)                                                    \
-  do {                                                                      \
-    const ::rollcall::Status rollcall_test_status = (expr);                 \
-    INFO("status: " << rollcall_test_status.ToString());                    \
-    REQUIRE(rollcall_test_status.ok());                                     \
+#define REQUIRE_OK(expr)                                    \
+  do {                                                      \
+    const ::rollcall::Status rollcall_test_status = (expr); \
+    INFO("status: " << rollcall_test_status.ToString());    \
+    REQUIRE(rollcall_test_status.ok());                     \
   } while (false)
 #define REQUIRE_OK_AND_ASSIGN(lhs, expr) \
   REQUIRE_OK_AND_ASSIGN_IMPL(ROLLCALL_CONCAT(rollcall_test_statusor_, __LINE__), lhs, expr)

@@ -8,9 +8,7 @@ class NullMetrics final : public MetricsRegistry {
   Counter& GetCounter(const std::string&, const std::string&, const Labels&) override {
     return counter_;
   }
-  Gauge& GetGauge(const std::string&, const std::string&, const Labels&) override {
-    return gauge_;
-  }
+  Gauge& GetGauge(const std::string&, const std::string&, const Labels&) override { return gauge_; }
   Histogram& GetHistogram(const std::string&, const std::string&, const std::vector<double>&,
                           const Labels&) override {
     return histogram_;

@@ -48,9 +48,9 @@ uint64_t SampleStreamKey(uint64_t seed, uint64_t purpose, int64_t iteration, int
 }
 
 uint64_t CounterRandom::At(uint64_t index) const {
-  const auto block = Philox4x32(
-      {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0},
-      {static_cast<uint32_t>(key_), static_cast<uint32_t>(key_ >> 32)});
+  const auto block =
+      Philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0},
+                 {static_cast<uint32_t>(key_), static_cast<uint32_t>(key_ >> 32)});
   return (static_cast<uint64_t>(block[1]) << 32) | block[0];
 }
 

@@ -62,8 +62,9 @@ Status Annotate(const Status& status, std::string_view prefix);
 [[noreturn]] void CheckFailed(const char* condition, std::string_view message,
                               std::source_location where = std::source_location::current());
 
-// Runs fn() at the edge of a library that throws; an exception becomes kInternal (kResourceExhausted
-// for std::bad_alloc) with the exception's text. fn returns Status or StatusOr<T>.
+// Runs fn() at the edge of a library that throws; an exception becomes kInternal
+// (kResourceExhausted for std::bad_alloc) with the exception's text. fn returns Status or
+// StatusOr<T>.
 Status StatusFromCurrentException(std::string_view what);
 
 template <typename Fn>
@@ -97,7 +98,7 @@ auto GuardExceptions(std::string_view what, Fn&& fn) -> decltype(fn()) {
   lhs = std::move(statusor).value()
 
 // Broken invariant of our own code: aborts, also in release builds. Never for outside input.
-#define ROLLCALL_CHECK(condition, ...)                                                          \
-  do {                                                                                          \
-    if (!(condition)) ::rollcall::CheckFailed(#condition, std::string_view("" __VA_ARGS__));    \
+#define ROLLCALL_CHECK(condition, ...)                                                       \
+  do {                                                                                       \
+    if (!(condition)) ::rollcall::CheckFailed(#condition, std::string_view("" __VA_ARGS__)); \
   } while (false)

@@ -12,7 +12,13 @@ struct DTypeInfo {
 };
 // Indexed by DType.
 constexpr std::array<DTypeInfo, 7> kDTypes = {{
-    {"F32", 4}, {"BF16", 2}, {"F16", 2}, {"I64", 8}, {"I32", 4}, {"U8", 1}, {"BOOL", 1},
+    {"F32", 4},
+    {"BF16", 2},
+    {"F16", 2},
+    {"I64", 8},
+    {"I32", 4},
+    {"U8", 1},
+    {"BOOL", 1},
 }};
 
 }  // namespace

@@ -1,14 +1,14 @@
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-
+#include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <algorithm>
 #include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "services/model/parallel/communicator.h"
 
@@ -32,8 +32,7 @@ class CallbackStore final : public c10d::Store {
     Require(callbacks_.set(key, std::string(value.begin(), value.end())), key);
   }
   std::vector<uint8_t> get(const std::string& key) override {
-    const StatusOr<std::string> value =
-        callbacks_.get(key, absl::Milliseconds(timeout_.count()));
+    const StatusOr<std::string> value = callbacks_.get(key, absl::Milliseconds(timeout_.count()));
     Require(value.status(), key);
     return std::vector<uint8_t>(value->begin(), value->end());
   }

@@ -330,11 +330,10 @@ TEST_CASE("LoadJobFile: messages name the file, paths start at its folder", "[un
 TEST_CASE("JobSpecToYaml: what it writes reads back as the same spec", "[unit][config]") {
   for (const std::string& yaml :
        {std::string(kGrpoJob), std::string(kSftJob), std::string(kDpoJob),
-        Replaced(
-            kGrpoJob, "type: exact_match",
-            "type: remote\n      name: mine\n      options: {address: 'localhost:80',"
-            " option.pattern: \"^ *[0-9]+\\\\t'\\\"$\", option.empty: '', option.yes: 'no',"
-            " option.number: '007', option.text: \"zwei\\nZeilen, ü\"}")}) {
+        Replaced(kGrpoJob, "type: exact_match",
+                 "type: remote\n      name: mine\n      options: {address: 'localhost:80',"
+                 " option.pattern: \"^ *[0-9]+\\\\t'\\\"$\", option.empty: '', option.yes: 'no',"
+                 " option.number: '007', option.text: \"zwei\\nZeilen, ü\"}")}) {
     REQUIRE_OK_AND_ASSIGN(const v1::JobSpec spec, Parse(yaml));
     const std::string text = JobSpecToYaml(spec);
     INFO(text);

@@ -656,12 +656,13 @@ StatusOr<StepReport> TrainStep::Report() {
   m["truncated_share"] = sums_.Mean("truncated", "sequences");
   m["completion_tokens_mean"] = sums_.Mean("trainable_tokens", "sequences");
   m["staleness_max"] = static_cast<double>(batch_.max_staleness);
-  m["entropy"] = sums_.Mean("entropy", "update_tokens");
+  // Absent where no pass of the policy was made: a zero would look like a collapse.
+  if (sums_["update_tokens"] > 0) m["entropy"] = sums_.Mean("entropy", "update_tokens");
   if (sums_["rewards"] > 0) {
     m["reward_mean"] = sums_.Mean("reward_sum", "rewards");
     m["reward_std"] = StdDev(sums_["reward_sum"], sums_["reward_squares"], sums_["rewards"]);
     m["reward_max"] = maxima[1];
-    m["reward_min"] = -maxima[2];
+    m["reward_min"] = 0.0 - maxima[2];
   }
   if (sums_["gap_tokens"] > 0) {
     m["logprob_gap_mean"] = sums_.Mean("gap_abs", "gap_tokens");
@@ -680,6 +681,7 @@ StatusOr<StepReport> TrainStep::Report() {
     m["entropy_loss"] = sums_["entropy_loss"] / updates;
   }
   for (const std::string_view name : method_.objective.metrics) {
+    if (sums_["objective_items"] == 0) break;
     m[std::string(name)] = sums_.Mean("objective/" + std::string(name), "objective_items");
   }
   if (method_.over_pairs()) {
@@ -689,6 +691,7 @@ StatusOr<StepReport> TrainStep::Report() {
     m["pairs_dropped_empty"] = sums_["empty_pairs"];
     m["groups_without_pair"] = sums_["unpaired"];
     for (const char* name : {"logp_chosen", "logp_rejected", "length_chosen", "length_rejected"}) {
+      if (sums_["pair_items"] == 0) break;
       m[name] = sums_.Mean(name, "pair_items");
     }
   } else if (sums_["rewards"] > 0) {

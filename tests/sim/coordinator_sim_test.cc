@@ -135,5 +135,31 @@ TEST_CASE("Coordinator: data set jobs resume over the same batches", "[sim]") {
   }
 }
 
+TEST_CASE("Coordinator: thousands of hostile schedules", "[sim][.slow]") {
+  for (uint64_t seed = 10'000; seed < 20'000; ++seed) {
+    SimOptions options = Faulty(seed);
+    options.death = 0.01;
+    options.hang = 0.005;
+    options.lost_reply = 0.1;
+    options.max_staleness = static_cast<int>(seed % 4);
+    options.coordinator_death = seed % 2 == 0 ? 0.01 : 0;
+    options.num_evaluation_prompts = static_cast<int>(seed % 3);
+    options.evaluate_interval = 2;
+    options.learner_ranks = 1 + static_cast<int>(seed % 2);
+    options.fault_ticks = 300;
+    const SimResult result = RunCluster(options);
+    INFO("seed " << seed << ": " << result.status.state_reason());
+    for (const std::string& violation : result.violations) UNSCOPED_INFO(violation);
+    REQUIRE(result.violations.empty());
+    // A group that dies again and again may end the job, with that reason; nothing may hang.
+    if (result.status.state() == v1::JOB_STATE_FAILED) {
+      REQUIRE(result.status.state_reason().find("times without a new step") != std::string::npos);
+    } else {
+      REQUIRE(result.status.state() == v1::JOB_STATE_SUCCEEDED);
+      REQUIRE(result.metric_steps == StepsUpTo(options.total_steps));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace rollcall::testing

@@ -82,7 +82,7 @@ std::vector<std::string> Curve(std::span<const double> values, const CurveOption
   for (int row = 0; row < options.height; ++row) {
     std::string label;
     if (row == 0) label = HumanNumber(high);
-    if (row == options.height - 1 && range > 0) label = HumanNumber(low);
+    if (row > 0 && row == options.height - 1 && range > 0) label = HumanNumber(low);
     std::string line = PadLeft(label, kLabelWidth) + (label.empty() ? " │" : " ┤");
     for (int x = 0; x < plot_width; ++x) {
       line += Braille(cells[static_cast<size_t>(row) * plot_width + x]);

@@ -58,6 +58,7 @@ void AddWrapped(const std::string& label, const std::vector<std::string>& items,
   std::string line = label;
   for (const std::string& item : items) {
     if (DisplayWidth(line) + 2 + DisplayWidth(item) > style.width && line.size() > label.size()) {
+      line.erase(line.find_last_not_of(' ') + 1);
       lines->push_back(line);
       line = std::string(DisplayWidth(label), ' ');
     }

@@ -383,7 +383,7 @@ void LearnerLoop(Shared& shared, const std::string& worker_id) {
     v1::ReportCheckpointRequest checkpoint;
     *checkpoint.mutable_member() = member;
     checkpoint.set_step(step);
-    checkpoint.set_directory("checkpoints/none");
+    checkpoint.set_directory(assignment.run_dir() + "/checkpoints/none");
     v1::ReportCheckpointResponse reported;
     Require(Call(*learner, &Stub::ReportCheckpoint, checkpoint, &reported), "ReportCheckpoint");
     shared.offered_version.store(step);

@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include "absl/time/clock.h"
+#include "rollcall/v1/coordinator.grpc.pb.h"
 #include "services/cli/render/watch_view.h"
+#include "services/common/rpc/client.h"
 
 namespace rollcall {
 namespace {
@@ -77,74 +79,92 @@ StatusOr<std::string> MatchJob(const std::string& text, std::span<const v1::JobS
   return NotFound("no job '" + text + "'\n" + Describe(jobs));
 }
 
-JobClient::JobClient(std::string address, std::shared_ptr<grpc::Channel> channel,
-                     absl::Duration patience)
-    : address_(std::move(address)),
-      patience_(patience),
-      channel_(std::move(channel)),
-      stub_(v1::JobService::NewStub(channel_)) {}
+struct JobClient::Connection {
+  std::string address;
+  absl::Duration patience;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::JobService::Stub> stub;
+
+  // Says where a call went that was not answered.
+  Status Explain(const Status& status) const {
+    if (status.code() == StatusCode::kUnavailable) {
+      return Unavailable("cannot reach the coordinator at " + address + " (" + Message(status) +
+                         ")\nstart a local cluster with `rollcall up`, or name another with "
+                         "--coordinator host:port");
+    }
+    if (status.code() == StatusCode::kDeadlineExceeded) {
+      return DeadlineExceeded("the coordinator at " + address +
+                              " did not answer in time\nit may be stopped or overloaded: see "
+                              "`rollcall logs coordinator`");
+    }
+    return status;
+  }
+
+  void Await(absl::Duration timeout) {
+    // A coordinator that connects and then refuses must not be asked in a tight loop.
+    absl::SleepFor(std::min(timeout, kLeastWait));
+    channel->WaitForConnected(absl::ToChronoTime(absl::Now() + timeout));
+  }
+
+  template <typename Request, typename Response>
+  StatusOr<Response> Invoke(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
+                                                                         const Request&, Response*),
+                            const Request& request, absl::Duration timeout) {
+    // All calls may be repeated: reads change nothing, a submit carries a request id, and pause,
+    // resume and cancel name a state.
+    const absl::Time give_up = absl::Now() + patience;
+    while (true) {
+      Response response;
+      const Status status = Call(*stub, method, request, &response, {.timeout = timeout});
+      if (status.ok()) return response;
+      const absl::Duration left = give_up - absl::Now();
+      if (status.code() != StatusCode::kUnavailable || left <= absl::ZeroDuration()) {
+        return Explain(status);
+      }
+      Await(left);
+    }
+  }
+};
+
+JobClient::JobClient(std::string address, std::unique_ptr<Connection> connection)
+    : address_(std::move(address)), connection_(std::move(connection)) {}
+JobClient::JobClient(JobClient&&) noexcept = default;
+JobClient& JobClient::operator=(JobClient&&) noexcept = default;
+JobClient::~JobClient() = default;
 
 StatusOr<JobClient> JobClient::Connect(const std::string& address, const TlsOptions& tls,
                                        Patience patience) {
   StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(address, tls);
   if (!channel.ok()) return Annotate(channel.status(), "--coordinator");
-  return JobClient(address, std::move(channel).value(),
-                   patience == Patience::kShort ? kShortPatience : kSupervisedPatience);
-}
-
-Status JobClient::Explain(const Status& status) const {
-  if (status.code() == StatusCode::kUnavailable) {
-    return Unavailable("cannot reach the coordinator at " + address_ + " (" + Message(status) +
-                       ")\nstart a local cluster with `rollcall up`, or name another with "
-                       "--coordinator host:port");
-  }
-  if (status.code() == StatusCode::kDeadlineExceeded) {
-    return DeadlineExceeded("the coordinator at " + address_ +
-                            " did not answer in time\nit may be stopped or overloaded: see "
-                            "`rollcall logs coordinator`");
-  }
-  return status;
-}
-
-template <typename Request, typename Response>
-StatusOr<Response> JobClient::Invoke(
-    grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-    const Request& request, absl::Duration timeout) {
-  // All calls may be repeated: reads change nothing, a submit carries a request id, and pause,
-  // resume and cancel name a state.
-  const absl::Time give_up = absl::Now() + patience_;
-  while (true) {
-    Response response;
-    const Status status = Call(*stub_, method, request, &response, {.timeout = timeout});
-    if (status.ok()) return response;
-    const absl::Duration left = give_up - absl::Now();
-    if (status.code() != StatusCode::kUnavailable || left <= absl::ZeroDuration()) {
-      return Explain(status);
-    }
-    AwaitConnection(left);
-  }
+  auto connection = std::make_unique<Connection>();
+  connection->address = address;
+  connection->patience = patience == Patience::kShort ? kShortPatience : kSupervisedPatience;
+  connection->channel = std::move(channel).value();
+  connection->stub = v1::JobService::NewStub(connection->channel);
+  return JobClient(address, std::move(connection));
 }
 
 StatusOr<v1::SubmitJobResponse> JobClient::Submit(const v1::SubmitJobRequest& request) {
-  return Invoke(&v1::JobService::Stub::SubmitJob, request, kSubmitTimeout);
+  return connection_->Invoke(&v1::JobService::Stub::SubmitJob, request, kSubmitTimeout);
 }
 
 StatusOr<v1::ListJobsResponse> JobClient::List() {
-  return Invoke(&v1::JobService::Stub::ListJobs, v1::ListJobsRequest(), kReadTimeout);
+  return connection_->Invoke(&v1::JobService::Stub::ListJobs, v1::ListJobsRequest(), kReadTimeout);
 }
 
 StatusOr<v1::GetJobResponse> JobClient::Get(const std::string& job_id) {
   v1::GetJobRequest request;
   request.set_job_id(job_id);
-  return Invoke(&v1::JobService::Stub::GetJob, request, kReadTimeout);
+  return connection_->Invoke(&v1::JobService::Stub::GetJob, request, kReadTimeout);
 }
 
 StatusOr<v1::InspectSamplesResponse> JobClient::Inspect(const v1::InspectSamplesRequest& request) {
-  return Invoke(&v1::JobService::Stub::InspectSamples, request, kReadTimeout);
+  return connection_->Invoke(&v1::JobService::Stub::InspectSamples, request, kReadTimeout);
 }
 
 StatusOr<v1::GetClusterResponse> JobClient::Cluster() {
-  return Invoke(&v1::JobService::Stub::GetCluster, v1::GetClusterRequest(), kReadTimeout);
+  return connection_->Invoke(&v1::JobService::Stub::GetCluster, v1::GetClusterRequest(),
+                             kReadTimeout);
 }
 
 StatusOr<v1::JobStatus> JobClient::Control(Action action, const std::string& job_id) {
@@ -154,7 +174,7 @@ StatusOr<v1::JobStatus> JobClient::Control(Action action, const std::string& job
                       : action == Action::kResume ? &v1::JobService::Stub::ResumeJob
                                                   : &v1::JobService::Stub::CancelJob;
   ROLLCALL_ASSIGN_OR_RETURN(const v1::ControlJobResponse response,
-                            Invoke(method, request, kControlTimeout));
+                            connection_->Invoke(method, request, kControlTimeout));
   return response.status();
 }
 
@@ -164,11 +184,7 @@ StatusOr<std::string> JobClient::ResolveJob(const std::string& text) {
   return MatchJob(text, jobs);
 }
 
-void JobClient::AwaitConnection(absl::Duration timeout) {
-  // A coordinator that connects and then refuses must not be asked in a tight loop.
-  absl::SleepFor(std::min(timeout, kLeastWait));
-  channel_->WaitForConnected(absl::ToChronoTime(absl::Now() + timeout));
-}
+void JobClient::AwaitConnection(absl::Duration timeout) { connection_->Await(timeout); }
 
 Status JobClient::Watch(const std::string& job_id, int64_t from_step,
                         const std::function<bool(const v1::JobEvent&)>& on_event) {
@@ -177,7 +193,7 @@ Status JobClient::Watch(const std::string& job_id, int64_t from_step,
   request.set_from_step(from_step);
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + kStreamLifetime));
-  const auto reader = stub_->WatchJob(&context, request);
+  const auto reader = connection_->stub->WatchJob(&context, request);
   v1::JobEvent event;
   bool goes_on = true;
   while (goes_on && reader->Read(&event)) goes_on = on_event(event);

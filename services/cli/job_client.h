@@ -7,9 +7,9 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "rollcall/v1/coordinator.grpc.pb.h"
+#include "rollcall/v1/coordinator.pb.h"
 #include "services/base/status/status.h"
-#include "services/common/rpc/client.h"
+#include "services/common/rpc/options.h"
 
 namespace rollcall {
 
@@ -27,6 +27,9 @@ class JobClient {
   enum class Patience { kShort, kSupervised };
   static StatusOr<JobClient> Connect(const std::string& address, const TlsOptions& tls = {},
                                      Patience patience = Patience::kShort);
+  JobClient(JobClient&&) noexcept;
+  JobClient& operator=(JobClient&&) noexcept;
+  ~JobClient();
 
   const std::string& address() const { return address_; }
 
@@ -50,20 +53,13 @@ class JobClient {
   void AwaitConnection(absl::Duration timeout);
 
  private:
-  JobClient(std::string address, std::shared_ptr<grpc::Channel> channel, absl::Duration patience);
+  // Keeps gRPC out of the verbs.
+  struct Connection;
 
-  // Says where a call went that was not answered.
-  Status Explain(const Status& status) const;
-
-  template <typename Request, typename Response>
-  StatusOr<Response> Invoke(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
-                                                                         const Request&, Response*),
-                            const Request& request, absl::Duration timeout);
+  JobClient(std::string address, std::unique_ptr<Connection> connection);
 
   std::string address_;
-  absl::Duration patience_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::JobService::Stub> stub_;
+  std::unique_ptr<Connection> connection_;
 };
 
 // Follows a job to its end over any number of coordinator restarts: nothing is missed, because each

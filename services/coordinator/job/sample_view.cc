@@ -23,6 +23,10 @@ void FillTexts(const Tokenizer* tokenizer, v1::SampleView* view) {
   for (const v1::Segment& segment : trajectory.segments()) {
     completion.insert(completion.end(), segment.token_ids().begin(), segment.token_ids().end());
   }
+  // The finish reason says it already.
+  if (trajectory.finish_reason() == v1::FINISH_REASON_STOP && !completion.empty()) {
+    completion.pop_back();
+  }
   view->set_completion_text(Decode(*tokenizer, completion));
 }
 

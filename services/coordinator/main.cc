@@ -1,18 +1,14 @@
 // rollcall-coordinator: wires the real parts together.
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
 
 #include <CLI/CLI.hpp>
-#include <sys/file.h>
 
 #include "absl/time/time.h"
 #include "services/base/runtime/clock.h"
@@ -20,11 +16,11 @@
 #include "services/base/sync/mutex.h"
 #include "services/common/daemon/daemon.h"
 #include "services/common/rpc/server.h"
-#include "services/common/storage/files.h"
 #include "services/coordinator/coordinator.h"
 #include "services/coordinator/coordinator_service.h"
 #include "services/coordinator/job/run_files.h"
 #include "services/coordinator/journal/journal.h"
+#include "services/coordinator/journal/state_lock.h"
 
 namespace rollcall::coordinator {
 namespace {
@@ -42,19 +38,6 @@ struct Flags {
   double heartbeat_interval_s = 0.5;
   double heartbeat_timeout_s = 5.0;
 };
-
-// Holds the state directory against a second coordinator, as long as the process lives.
-Status LockStateDirectory(const std::string& directory) {
-  ROLLCALL_RETURN_IF_ERROR(MakeDirectories(directory));
-  const std::string path = directory + "/lock";
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return Unavailable(path + ": cannot open: " + std::strerror(errno));
-  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    close(fd);
-    return Unavailable(directory + ": another coordinator runs on this state directory");
-  }
-  return OkStatus();
-}
 
 // Calls fn until it goes out of scope.
 class Ticker {
@@ -94,7 +77,7 @@ std::string HostName() {
 }
 
 Status Serve(const Flags& flags, Daemon& daemon) {
-  ROLLCALL_RETURN_IF_ERROR(LockStateDirectory(flags.state_dir));
+  ROLLCALL_ASSIGN_OR_RETURN(const auto state_lock, StateLock::Acquire(flags.state_dir));
   const std::string journal_path = flags.state_dir + "/journal.db";
   ROLLCALL_ASSIGN_OR_RETURN(auto store,
                             SqliteStore::Open(journal_path, SqliteStore::Access::kOwner));

@@ -87,8 +87,13 @@ class AsyncJournalImpl final : public AsyncJournal {
       batch.push_back(std::move(queue_.front()));
       queue_.pop_front();
     }
+    backlog_records_.Set(static_cast<double>(num_records_));
     num_records_ -= *num_records;
     return batch;
+  }
+  size_t waiting() const {
+    MutexLock lock(mu_);
+    return num_records_;
   }
 
   bool closing() const {
@@ -101,13 +106,13 @@ class AsyncJournalImpl final : public AsyncJournal {
       size_t num_records = 0;
       std::deque<Entry> batch = TakeBatch(&num_records);
       if (batch.empty() && closing()) return;
-      backlog_records_.Set(static_cast<double>(num_records));
       std::vector<Record> records;
       records.reserve(num_records);
       for (Entry& entry : batch) {
         std::move(entry.records.begin(), entry.records.end(), std::back_inserter(records));
       }
       if (!records.empty() && !Commit(records)) return;
+      backlog_records_.Set(static_cast<double>(waiting()));
       for (Entry& entry : batch) {
         if (entry.done) entry.done();
       }

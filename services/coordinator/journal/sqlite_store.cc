@@ -55,13 +55,22 @@ CREATE TABLE receipts(
 // Versions of receipts that are kept behind the newest of a worker.
 constexpr int64_t kReceiptsKept = 8;
 
+// Null for NULL; false when the bytes are no such message.
 template <typename Message>
-std::shared_ptr<const Message> ParseColumn(sqlite3_stmt* statement, int column) {
-  const int size = sqlite3_column_bytes(statement, column);
+bool ParseColumn(sqlite3_stmt* statement, int column, std::shared_ptr<const Message>* out) {
+  out->reset();
+  if (sqlite3_column_type(statement, column) == SQLITE_NULL) return true;
   const void* data = sqlite3_column_blob(statement, column);
+  const int size = sqlite3_column_bytes(statement, column);
   auto message = std::make_shared<Message>();
-  if (data == nullptr || !message->ParseFromArray(data, size)) return nullptr;
-  return message;
+  if (size > 0 && !message->ParseFromArray(data, size)) return false;
+  *out = std::move(message);
+  return true;
+}
+
+std::string Place(const SampleId& id) {
+  return JobId(id.job) + " iteration " + std::to_string(id.iteration) + " prompt " +
+         std::to_string(id.prompt_id) + " index " + std::to_string(id.sample_index);
 }
 
 std::string TextColumn(sqlite3_stmt* statement, int column) {
@@ -160,16 +169,21 @@ StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string& path
     ROLLCALL_RETURN_IF_ERROR(store->Execute("PRAGMA query_only=1"));
     return store;
   }
+  // Before anything is written: the file may be somebody else's.
+  ROLLCALL_ASSIGN_OR_RETURN(const int64_t version, store->Number("PRAGMA user_version"));
+  ROLLCALL_ASSIGN_OR_RETURN(const int64_t num_tables,
+                            store->Number("SELECT count(*) FROM sqlite_master"));
+  if (version == 0 && num_tables > 0) {
+    return DataLoss(path + ": a database, but not a journal");
+  }
+  if (version != 0 && version != kSchemaVersion) {
+    return DataLoss(path + ": the journal has schema version " + std::to_string(version) +
+                    ", this coordinator reads version " + std::to_string(kSchemaVersion));
+  }
   ROLLCALL_RETURN_IF_ERROR(store->Execute("PRAGMA journal_mode=WAL"));
   ROLLCALL_RETURN_IF_ERROR(store->Execute("PRAGMA synchronous=NORMAL"));
   ROLLCALL_RETURN_IF_ERROR(store->Execute("PRAGMA wal_autocheckpoint=4000"));
   ROLLCALL_RETURN_IF_ERROR(store->Execute("PRAGMA cache_size=-32768"));
-  int64_t version = 0;
-  {
-    Statement statement(*store, "PRAGMA user_version");
-    if (statement.Next()) version = statement.IntAt(0);
-    ROLLCALL_RETURN_IF_ERROR(statement.status());
-  }
   if (version == 0) {
     ROLLCALL_RETURN_IF_ERROR(store->Execute("BEGIN IMMEDIATE"));
     Status created = store->Execute(kSchema);
@@ -179,11 +193,15 @@ StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string& path
       (void)store->Execute("ROLLBACK");
       return created;
     }
-  } else if (version != kSchemaVersion) {
-    return DataLoss(path + ": the journal has schema version " + std::to_string(version) +
-                    ", this coordinator reads version " + std::to_string(kSchemaVersion));
   }
   return store;
+}
+
+StatusOr<int64_t> SqliteStore::Number(const char* sql) {
+  Statement statement(*this, sql);
+  const int64_t number = statement.Next() ? statement.IntAt(0) : 0;
+  ROLLCALL_RETURN_IF_ERROR(statement.status());
+  return number;
 }
 
 SqliteStore::~SqliteStore() {
@@ -193,7 +211,9 @@ SqliteStore::~SqliteStore() {
 
 Status SqliteStore::Error(const char* what) const {
   const int code = sqlite3_extended_errcode(db_);
-  const std::string message = path_ + ": " + what + ": " + sqlite3_errmsg(db_);
+  std::string message = path_ + ": " + what + ": " + sqlite3_errmsg(db_);
+  if (code == SQLITE_IOERR_WRITE) message += " while writing";
+  if (code == SQLITE_IOERR_FSYNC) message += " while syncing";
   switch (code & 0xff) {
     case SQLITE_FULL:
     case SQLITE_IOERR:
@@ -447,15 +467,19 @@ StatusOr<std::vector<StoredJob>> SqliteStore::LoadJobs() {
     StoredJob& job = jobs.emplace_back();
     job.record.job = statement.IntAt(0);
     job.record.request_id = TextColumn(statement.row(), 1);
-    job.record.spec = ParseColumn<v1::JobSpec>(statement.row(), 2);
+    const bool has_spec = ParseColumn(statement.row(), 2, &job.record.spec);
     job.record.source_yaml = TextColumn(statement.row(), 3);
     job.record.run_dir = TextColumn(statement.row(), 4);
     job.record.data_hash = TextColumn(statement.row(), 5);
     job.record.evaluate_hash = TextColumn(statement.row(), 6);
-    if (const auto status = ParseColumn<v1::JobStatus>(statement.row(), 7)) job.status = *status;
-    if (job.record.spec == nullptr) {
+    if (!has_spec || job.record.spec == nullptr) {
       return DataLoss(path_ + ": the spec of " + JobId(job.record.job) + " does not parse");
     }
+    std::shared_ptr<const v1::JobStatus> status;
+    if (!ParseColumn(statement.row(), 7, &status)) {
+      return DataLoss(path_ + ": the status of " + JobId(job.record.job) + " does not parse");
+    }
+    if (status != nullptr) job.status = *status;
   }
   ROLLCALL_RETURN_IF_ERROR(statement.status());
   return jobs;
@@ -486,8 +510,12 @@ StatusOr<std::vector<StoredSample>> SqliteStore::LoadSamples(const SampleQuery& 
     sample.state = static_cast<v1::SampleState>(statement.IntAt(3));
     sample.step = statement.IntAt(4);
     sample.preference_rank = static_cast<int32_t>(statement.IntAt(5));
-    sample.trajectory = ParseColumn<v1::Trajectory>(statement.row(), 6);
-    sample.score = ParseColumn<v1::Score>(statement.row(), 7);
+    if (!ParseColumn(statement.row(), 6, &sample.trajectory)) {
+      return DataLoss(path_ + ": the trajectory of " + Place(sample.id) + " does not parse");
+    }
+    if (!ParseColumn(statement.row(), 7, &sample.score)) {
+      return DataLoss(path_ + ": the score of " + Place(sample.id) + " does not parse");
+    }
   }
   ROLLCALL_RETURN_IF_ERROR(statement.status());
   return samples;
@@ -507,10 +535,13 @@ StatusOr<std::vector<StepRecord>> SqliteStore::LoadSteps(JobNumber job, int64_t 
     step.epoch = statement.IntAt(1);
     step.num_samples = statement.IntAt(2);
     step.optimizer_updates = static_cast<int32_t>(statement.IntAt(3));
-    if (const auto event = ParseColumn<v1::StepEvent>(statement.row(), 4)) {
-      step.time = FromProto(event->time());
-      step.metrics.insert(event->metrics().begin(), event->metrics().end());
+    std::shared_ptr<const v1::StepEvent> event;
+    if (!ParseColumn(statement.row(), 4, &event) || event == nullptr) {
+      return DataLoss(path_ + ": the metrics of " + JobId(job) + " step " +
+                      std::to_string(step.step) + " do not parse");
     }
+    step.time = FromProto(event->time());
+    step.metrics.insert(event->metrics().begin(), event->metrics().end());
   }
   ROLLCALL_RETURN_IF_ERROR(statement.status());
   return steps;
@@ -547,9 +578,11 @@ StatusOr<std::vector<StoredEvaluation>> SqliteStore::LoadEvaluations(JobNumber j
   statement.Int(job);
   while (statement.Next()) {
     StoredEvaluation& evaluation = evaluations.emplace_back();
-    if (const auto result = ParseColumn<v1::EvaluationResult>(statement.row(), 0)) {
-      evaluation.result = *result;
+    std::shared_ptr<const v1::EvaluationResult> result;
+    if (!ParseColumn(statement.row(), 0, &result) || result == nullptr) {
+      return DataLoss(path_ + ": an evaluation of " + JobId(job) + " does not parse");
     }
+    evaluation.result = *result;
     evaluation.time =
         absl::FromUnixMicros(static_cast<int64_t>(sqlite3_column_double(statement.row(), 1) * 1e6));
   }

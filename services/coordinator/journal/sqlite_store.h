@@ -70,7 +70,8 @@ struct SampleQuery {
 class SqliteStore {
  public:
   // Opens or creates. ":memory:" is private to this store. kUnavailable names the path when it
-  // cannot be opened or another coordinator holds it; kDataLoss when the schema is a foreign one.
+  // cannot be opened; kDataLoss when it is no journal of this schema version. Nothing here keeps a
+  // second owner away: see StateLock.
   enum class Access { kOwner, kReader };
   static StatusOr<std::unique_ptr<SqliteStore>> Open(const std::string& path, Access access);
   ~SqliteStore();
@@ -84,6 +85,7 @@ class SqliteStore {
   // Counts the starts of coordinators over this store, from 1. Durable when it returns.
   StatusOr<int64_t> NextIncarnation();
 
+  // What is stored. kDataLoss names the row that is damaged.
   StatusOr<std::vector<StoredJob>> LoadJobs();
   // In the order iteration, prompt, sample index.
   StatusOr<std::vector<StoredSample>> LoadSamples(const SampleQuery& query);
@@ -101,6 +103,8 @@ class SqliteStore {
   SqliteStore() = default;
 
   Status Execute(const char* sql);
+  // The one number that a query gives.
+  StatusOr<int64_t> Number(const char* sql);
   // A prepared statement of this store, reset and ready to bind.
   StatusOr<sqlite3_stmt*> Prepare(const char* sql);
   Status Error(const char* what) const;

@@ -23,7 +23,7 @@ RolloutMetrics::RolloutMetrics(MetricsRegistry& registry)
                                  "Sequences that wait for room in the batch or the KV cache.")),
       blocks_used_(registry.GetGauge("rollcall_rollout_kv_blocks_used",
                                      "KV blocks held by sequences, all jobs together.")),
-      blocks_total_(registry.GetGauge("rollcall_rollout_kv_blocks_total",
+      blocks_total_(registry.GetGauge("rollcall_rollout_kv_blocks_capacity",
                                       "KV blocks of this process, all jobs together.")),
       held_sequences_(registry.GetGauge("rollcall_rollout_held_sequences",
                                         "Unfinished samples of the leases held.")),

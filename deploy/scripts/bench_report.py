@@ -21,7 +21,7 @@ def report(bench, rows, as_json):
         return
     print(f'{bench} on {machine()}')
     for row in rows:
-        line = f'  {row["case"]:<28}{row["figure"]:<34}{row["value"]:>12.3f} {row["unit"]}'
+        line = f'  {row["case"]:<34}{row["figure"]:<34}{row["value"]:>12.3f} {row["unit"]}'
         if 'peer' in row:
             line += f'   {row["peer"]} {row["peer_value"]:.3f} ({row["ratio"]:.2f}x)'
         print(line)

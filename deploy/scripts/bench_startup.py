@@ -19,7 +19,7 @@ def once(bin_dir, work):
     with cluster:
         up = time.monotonic() - started
         job = cluster.submit(RECIPES / 'grpo.yaml', model__path=model, run__output_dir=work / 'runs',
-                             train__total_steps=2, evaluate__path='', evaluate__interval_steps=0)
+                             train__total_steps=2, optimizer__warmup_steps=0, evaluate__path='', evaluate__interval_steps=0)
         submitted = time.monotonic() - started
         while int(cluster.status(job).get('step', 0)) < 1:
             if time.monotonic() - started > 60:

@@ -24,7 +24,7 @@ class Metrics(EndToEndTest):
         self.make_model(cluster)
         with cluster:
             job = cluster.submit(RECIPES / 'grpo.yaml', model__path=self.model,
-                                 run__output_dir=self.work / 'runs', train__total_steps=4,
+                                 run__output_dir=self.work / 'runs', train__total_steps=4, optimizer__warmup_steps=0,
                                  train__prompts_per_step=4)
             self.succeed(cluster, job)
             targets = {p['name']: p['metrics_address'] for p in cluster.processes()}

@@ -1,10 +1,15 @@
 // The control plane under load: one real coordinator process, 1,000 simulated rollout workers, one
 // simulated reward server and one simulated learner that do no work but speak the whole protocol.
 //
-//   control_plane_bench [--json] [--workers N] [--samples N] [--leases-per-call N]
+//   control_plane_bench [--json] [--workers N] [--samples N] [--leases-per-call N] [--rate N]
 //
-// Figures: leases per second; latency of LeasePrompts calls that found work, with all other calls
-// going on; resident memory of the coordinator after a tenth of the samples and at the end.
+// Two cases, each with a coordinator of its own:
+//   saturated  every worker asks again at once: leases per second, and resident memory of the
+//              coordinator after a fifth of the samples and at the end;
+//   paced      the workers together ask for `rate` leases per second, as workers do that spend
+//              their time sampling: latency of LeasePrompts calls that found work, from call to
+//              answer, with all other calls going on.
+// The simulation shares the machine's cores with the coordinator.
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -21,6 +26,7 @@
 #include <thread>
 #include <vector>
 
+#include <grpcpp/alarm.h>
 #include <nlohmann/json.hpp>
 #include <sys/wait.h>
 
@@ -49,6 +55,8 @@ struct BenchOptions {
   int workers = 1000;
   int64_t samples = 1000000;
   int leases_per_call = 4;
+  // Leases per second of the paced case.
+  int rate = 10000;
 };
 
 google::protobuf::Duration ToProto(absl::Duration duration) {
@@ -104,8 +112,12 @@ struct Shared {
 // One simulated rollout worker: a chain of callbacks, no thread of its own.
 class SimulatedWorker {
  public:
-  SimulatedWorker(Shared& shared, int index, int leases_per_call)
+  // `cycle`: time from one lease call to the next, zero for none; `offset`: of the first call.
+  SimulatedWorker(Shared& shared, int index, int leases_per_call, absl::Duration cycle,
+                  absl::Duration offset)
       : shared_(shared),
+        cycle_(cycle),
+        offset_(offset),
         experience_(v1::ExperienceService::NewStub(shared.channels[index % kNumChannels])),
         policy_(v1::PolicyService::NewStub(shared.channels[index % kNumChannels])) {
     auto fleet = v1::FleetService::NewStub(shared.channels[index % kNumChannels]);
@@ -124,7 +136,9 @@ class SimulatedWorker {
 
   const std::string& worker_id() const { return worker_id_; }
 
-  void Start() { Lease(); }
+  void Start() {
+    At(absl::Now() + offset_, [this] { Lease(); });
+  }
 
  private:
   template <typename Fn>
@@ -133,6 +147,18 @@ class SimulatedWorker {
     context_->set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(30)));
     shared_.running_calls.fetch_add(1);
     start(context_.get());
+  }
+  template <typename Fn>
+  void At(absl::Time time, Fn next) {
+    if (cycle_ == absl::ZeroDuration()) {
+      next();
+      return;
+    }
+    shared_.running_calls.fetch_add(1);
+    alarm_.Set(absl::ToChronoTime(time), [this, next](bool) {
+      if (!shared_.stop.load()) next();
+      shared_.running_calls.fetch_sub(1);
+    });
   }
   // Ends one call; false when the chain must stop.
   bool Done(const grpc::Status& status, const char* what) {
@@ -161,7 +187,7 @@ class SimulatedWorker {
       shared_.latencies_ms.push_back(static_cast<float>(elapsed_ms));
     }
     next_ = 0;
-    if (Done(status, "LeasePrompts")) NextSubmit();
+    if (Done(status, "LeasePrompts")) At(started_ + cycle_, [this] { NextSubmit(); });
   }
 
   void NextSubmit() {
@@ -248,6 +274,9 @@ class SimulatedWorker {
   }
 
   Shared& shared_;
+  const absl::Duration cycle_;
+  const absl::Duration offset_;
+  grpc::Alarm alarm_;
   std::unique_ptr<v1::ExperienceService::Stub> experience_;
   std::unique_ptr<v1::PolicyService::Stub> policy_;
   std::string worker_id_;
@@ -415,13 +444,14 @@ void Report(const BenchOptions& options, const nlohmann::ordered_json& rows) {
   }
   std::printf("control-plane on %s\n", MachineName().c_str());
   for (const auto& row : rows) {
-    std::printf("  %-44s%-40s%14.3f %s\n", row["case"].get<std::string>().c_str(),
+    std::printf("  %-46s%-40s%12.3f %s\n", row["case"].get<std::string>().c_str(),
                 row["figure"].get<std::string>().c_str(), row["value"].get<double>(),
                 row["unit"].get<std::string>().c_str());
   }
 }
 
-void Run(const BenchOptions& options) {
+// One case; adds its figures to `rows`. rate 0: saturated.
+void Run(const BenchOptions& options, int64_t samples, int rate, nlohmann::ordered_json& rows) {
   const fs::path bin = fs::read_symlink("/proc/self/exe").parent_path();
   std::string pattern = (fs::temp_directory_path() / "rollcall-bench-XXXXXX").string();
   if (mkdtemp(pattern.data()) == nullptr) Fail("cannot make a temporary directory");
@@ -439,14 +469,15 @@ void Run(const BenchOptions& options) {
       prompts << "{\"prompt\": \"sort " << i << " = \", \"answer\": \"" << i << "\"}\n";
     }
   }
-  const int64_t steps = options.samples / kPromptsPerStep + 8;
+  const int64_t steps = samples / kPromptsPerStep + 8;
   const std::string job_yaml =
       "run: {name: bench, output_dir: runs, deterministic: false}\n"
       "model: {path: model}\n"
       "data: {path: prompts.jsonl}\n"
       "rollout: {samples_per_prompt: 1, max_new_tokens: 8}\n"
       "reward:\n  scorers:\n    - {type: exact_match}\n"
-      "algorithm: {advantage: none, loss: reinforce, aggregation: token_mean, pair_builder: none,"
+      "algorithm: {advantage: return_to_go, loss: reinforce, aggregation: token_mean, "
+      "pair_builder: none,"
       " correction: none, kl: {placement: none}}\n"
       "sync: {max_staleness: 2}\n"
       "train: {total_steps: " +
@@ -493,8 +524,12 @@ void Run(const BenchOptions& options) {
   }
   std::vector<std::unique_ptr<SimulatedWorker>> workers;
   std::vector<std::string> ids = {learner_id, reward_id};
+  const absl::Duration cycle =
+      rate == 0 ? absl::ZeroDuration()
+                : absl::Seconds(1) * options.workers * options.leases_per_call / rate;
   for (int i = 0; i < options.workers; ++i) {
-    workers.push_back(std::make_unique<SimulatedWorker>(shared, i, options.leases_per_call));
+    workers.push_back(std::make_unique<SimulatedWorker>(shared, i, options.leases_per_call, cycle,
+                                                        cycle * i / options.workers));
     ids.push_back(workers.back()->worker_id());
   }
   std::vector<std::jthread> threads;
@@ -505,9 +540,9 @@ void Run(const BenchOptions& options) {
   const absl::Time started = absl::Now();
   for (auto& worker : workers) worker->Start();
   int64_t early_bytes = 0;
-  while (shared.accepted.load() < options.samples) {
+  while (shared.accepted.load() < samples) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    if (early_bytes == 0 && shared.accepted.load() >= options.samples / 10) {
+    if (early_bytes == 0 && shared.accepted.load() >= samples / 5) {
       early_bytes = ResidentBytes(coordinator);
     }
     if (absl::Now() - started > absl::Minutes(15)) Fail("no end after 15 minutes");
@@ -529,8 +564,8 @@ void Run(const BenchOptions& options) {
                      latencies[static_cast<size_t>(p * static_cast<double>(latencies.size() - 1))]);
   };
   const std::string name = std::to_string(options.workers) + " workers, " +
-                           std::to_string(options.leases_per_call) + " leases a call";
-  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+                           std::to_string(options.leases_per_call) + " leases a call, " +
+                           (rate == 0 ? "saturated" : std::to_string(rate) + " leases/s");
   const auto add = [&rows, &name](const std::string& figure, const std::string& unit,
                                   double value) {
     rows.push_back({{"case", name}, {"figure", figure}, {"unit", unit}, {"value", value}});
@@ -540,11 +575,9 @@ void Run(const BenchOptions& options) {
   add("samples not accepted", "samples", static_cast<double>(shared.not_accepted.load()));
   add("LeasePrompts latency, p50", "ms", percentile(0.5));
   add("LeasePrompts latency, p99", "ms", percentile(0.99));
-  add("coordinator memory after a tenth", "MiB", static_cast<double>(early_bytes) / (1 << 20));
+  add("coordinator memory after a fifth", "MiB", static_cast<double>(early_bytes) / (1 << 20));
   add("coordinator memory at the end", "MiB", static_cast<double>(late_bytes) / (1 << 20));
   add("committed steps", "steps", static_cast<double>(shared.offered_version.load()));
-  Report(options, rows);
-  std::fflush(stdout);
 
   kill(coordinator, SIGTERM);
   for (int i = 0; i < 400 && shared.running_calls.load() > 0; ++i) {
@@ -576,11 +609,21 @@ int main(int argc, char** argv) {
       options.samples = value();
     } else if (argument == "--leases-per-call") {
       options.leases_per_call = static_cast<int>(value());
+    } else if (argument == "--rate") {
+      options.rate = static_cast<int>(value());
     } else {
       rollcall::Fail("unknown option " + argument +
-                     "; known: --json --workers --samples --leases-per-call");
+                     "; known: --json --workers --samples --leases-per-call --rate");
     }
   }
-  rollcall::Run(options);
+  if (options.workers < 1 || options.samples < 1 || options.leases_per_call < 1 ||
+      options.rate < 1) {
+    rollcall::Fail("every number must be at least 1");
+  }
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  rollcall::Run(options, options.samples, 0, rows);
+  // As long as half a minute.
+  rollcall::Run(options, std::min<int64_t>(options.samples, 30 * options.rate), options.rate, rows);
+  rollcall::Report(options, rows);
   return 0;
 }

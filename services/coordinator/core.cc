@@ -93,6 +93,8 @@ std::string Core::NameOf(const std::string& worker_id) {
 // --- fleet
 
 StatusOr<v1::RegisterResponse> Core::Register(Turn& turn, const v1::RegisterRequest& request) {
+  // A broken request must not cost the member of that name its place.
+  ROLLCALL_RETURN_IF_ERROR(Registry::CheckRequest(request));
   for (const auto& [id, worker] : registry_.workers()) {
     if (worker.name != request.name()) continue;
     RemoveWorker(turn, id, "replaced", "registered again under its name",

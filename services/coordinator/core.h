@@ -51,7 +51,7 @@ class Core {
   Core(const CoreOptions& options, JobEnvironment environment, Journal& journal);
 
   // Recovery, before the first turn. Jobs come in the order of their numbers; `prepared` is null
-  // for a job that ended. A job that cannot be prepared again is failed by FailRestored.
+  // for a job that ended.
   Status RestoreJob(StoredJob stored, std::shared_ptr<const PreparedJob> prepared,
                     SqliteStore& store, absl::Time now);
   void FailJob(Turn& turn, JobNumber job, const std::string& reason);

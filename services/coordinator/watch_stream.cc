@@ -114,8 +114,13 @@ void Stream::OnEvent(std::shared_ptr<const v1::JobEvent> event) {
 
 void Stream::Queue(std::shared_ptr<const v1::JobEvent> event) {
   if (queue_.size() >= kMaxQueuedEvents) {
+    // What is queued never gets there.
+    int64_t first_unsent = event->has_step() ? event->step().step() : next_step_;
+    for (const auto& waiting : queue_) {
+      if (waiting->has_step()) first_unsent = std::min(first_unsent, waiting->step().step());
+    }
     FinishLocked(ResourceExhausted("the watcher is too slow: watch again from step " +
-                                   std::to_string(next_step_)));
+                                   std::to_string(first_unsent)));
     return;
   }
   queue_.push_back(std::move(event));
@@ -188,6 +193,7 @@ void Stream::Pump() {
 void Stream::FinishLocked(const Status& status) {
   if (reactor_ == nullptr || finishing_) return;
   finishing_ = true;
+  queue_.clear();
   reactor_->Finish(ToGrpc(status));
 }
 

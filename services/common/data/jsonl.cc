@@ -91,7 +91,7 @@ StatusOr<std::vector<DataRow>> ParseJsonl(std::string_view text, std::string_vie
     if (!checked.ok()) {
       return Annotate(checked, std::string(origin) + ":" + std::to_string(line_number));
     }
-    rows.push_back({static_cast<int64_t>(rows.size()), std::string(line)});
+    rows.push_back({static_cast<int64_t>(rows.size()), line_number, std::string(line)});
   }
   if (rows.empty()) {
     return InvalidArgument(std::string(origin) + ": no rows; expected one JSON object a line");

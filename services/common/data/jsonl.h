@@ -11,7 +11,8 @@
 namespace rollcall {
 
 struct DataRow {
-  int64_t id = 0;    // line number - 1 among non-empty lines
+  int64_t id = 0;    // place among the rows, from 0
+  int64_t line = 0;  // in the file, from 1
   std::string json;  // the line, without white space around it
 };
 

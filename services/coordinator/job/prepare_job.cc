@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <span>
+#include <system_error>
 #include <utility>
 
 #include "services/common/config/job_file.h"
@@ -12,6 +12,8 @@
 
 namespace rollcall::coordinator {
 namespace {
+
+constexpr int kMaxRunDirectories = 1000;
 
 struct RowLimits {
   int64_t max_prompt_tokens = 0;
@@ -27,10 +29,6 @@ std::string RowsHash(const std::vector<DataRow>& rows) {
     hashes.push_back(HashBytes64(std::as_bytes(std::span(row.json))));
   }
   return HexString(HashBytes128(std::as_bytes(std::span(hashes))));
-}
-
-std::string Place(const std::string& path, int64_t row) {
-  return path + ": row " + std::to_string(row + 1) + ": ";
 }
 
 StatusOr<std::vector<int32_t>> EncodeField(const Tokenizer& tokenizer, const DataRow& row,
@@ -82,9 +80,7 @@ StatusOr<PreparedRows> ReadRows(const std::string& path, const Tokenizer& tokeni
   for (size_t i = 0; i < rows.size(); ++i) {
     const StatusOr<bool> fits =
         AddRow(tokenizer, rows[i], prompt_field, completion_fields, limits, &prepared.rows[i]);
-    if (!fits.ok()) {
-      return InvalidArgument(Place(path, static_cast<int64_t>(i)) + Message(fits.status()));
-    }
+    if (!fits.ok()) return Annotate(fits.status(), path + ":" + std::to_string(rows[i].line));
     if (*fits) {
       prepared.usable.push_back(static_cast<int64_t>(i));
     } else {
@@ -105,16 +101,6 @@ std::vector<std::string> CompletionFields(const v1::DataSpec& data) {
   }
 }
 
-Status CheckRunName(const std::string& name) {
-  const bool fits = !name.empty() && name.size() <= 128 && name[0] != '.' &&
-                    std::all_of(name.begin(), name.end(), [](unsigned char c) {
-                      return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-';
-                    });
-  if (fits) return OkStatus();
-  return InvalidArgument("run.name: '" + name +
-                         "' must be 1 to 128 letters, digits, '.', '_' or '-'");
-}
-
 Status CheckScorers(const v1::JobSpec& spec) {
   if (spec.data().kind() == v1::DataSpec::PROMPTS && spec.reward().scorers().empty()) {
     return InvalidArgument("reward.scorers: a job that samples needs at least one scorer");
@@ -131,7 +117,6 @@ Status CheckScorers(const v1::JobSpec& spec) {
 
 StatusOr<std::shared_ptr<const PreparedJob>> PrepareJob(const v1::JobSpec& spec) {
   ROLLCALL_RETURN_IF_ERROR(ValidateJobSpec(spec));
-  ROLLCALL_RETURN_IF_ERROR(CheckRunName(spec.run().name()));
   ROLLCALL_RETURN_IF_ERROR(CheckScorers(spec));
   auto job = std::make_shared<PreparedJob>();
   job->spec = std::make_shared<const v1::JobSpec>(spec);
@@ -195,9 +180,22 @@ StatusOr<std::string> MakeRunDirectory(const v1::JobSpec& spec, JobNumber job,
   if (!std::filesystem::path(output_dir).is_absolute()) {
     return InvalidArgument("run.output_dir: '" + output_dir + "' must be an absolute path here");
   }
-  const std::string run_dir =
+  const std::string wanted =
       (std::filesystem::path(output_dir) / (spec.run().name() + "-" + JobId(job))).string();
-  Status status = MakeDirectories(run_dir);
+  std::string run_dir = wanted;
+  Status status = MakeDirectories(output_dir);
+  // A directory that is there belongs to another cluster, or to this one before its state was
+  // removed: its lines and checkpoints must not mix with those of this job.
+  for (int i = 2; status.ok(); ++i) {
+    std::error_code error;
+    if (std::filesystem::create_directory(run_dir, error)) break;
+    if (error || i > kMaxRunDirectories) {
+      status = FailedPrecondition("cannot make directory '" + run_dir +
+                                  "': " + (error ? error.message() : "too many of its name"));
+    } else {
+      run_dir = wanted + "." + std::to_string(i);
+    }
+  }
   if (status.ok()) status = WriteFileAtomic(run_dir + "/job.yaml", source_yaml);
   if (status.ok()) status = WriteFileAtomic(run_dir + "/resolved.yaml", JobSpecToYaml(spec));
   if (!status.ok()) {

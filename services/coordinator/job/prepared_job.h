@@ -42,11 +42,13 @@ struct PreparedJob {
 };
 
 // Checks the spec, the model directory, the tokenizer and the data files, and reads them.
-// kInvalidArgument names file, line or key, and what would be right. Slow: reads whole files.
+// Errors name file, line or key, and what would be right: kInvalidArgument, kNotFound for a file
+// that is missing, kDataLoss for one that is cut off. Slow: reads whole files.
 StatusOr<std::shared_ptr<const PreparedJob>> PrepareJob(const v1::JobSpec& spec);
 
-// Makes the run directory (spec.run.output_dir/<name>-<job id>) with job.yaml and resolved.yaml.
-// Returns its path; kInvalidArgument names the directory that cannot be written.
+// Makes a fresh run directory with job.yaml and resolved.yaml: spec.run.output_dir/<name>-<job id>,
+// with ".2" and so on behind it when that is there already. Returns its path; kInvalidArgument
+// names the directory that cannot be written.
 StatusOr<std::string> MakeRunDirectory(const v1::JobSpec& spec, JobNumber job,
                                        const std::string& source_yaml);
 

@@ -16,7 +16,8 @@ namespace {
 
 Status FileError(const std::string& path, const char* what, int error) {
   const std::string message = path + ": " + what + ": " + std::strerror(error);
-  return error == ENOSPC || error == EDQUOT ? ResourceExhausted(message) : Unavailable(message);
+  const bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+  return is_full ? ResourceExhausted(message) : Unavailable(message);
 }
 
 class RunFilesImpl final : public RunFiles {

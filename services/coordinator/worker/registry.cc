@@ -2,18 +2,19 @@
 
 #include <algorithm>
 
+#include "services/common/text/utf8.h"
+
 namespace rollcall::coordinator {
 namespace {
 
 constexpr size_t kMaxTextBytes = 256;
 
-std::string Clip(const std::string& text) { return text.substr(0, kMaxTextBytes); }
+// Between characters: protobuf sends valid UTF-8 only.
+std::string Clip(const std::string& text) { return std::string(TruncateUtf8(text, kMaxTextBytes)); }
 
 }  // namespace
 
-StatusOr<Worker*> Registry::Register(const v1::RegisterRequest& request, absl::Time now,
-                                     std::string* replaced) {
-  replaced->clear();
+Status Registry::CheckRequest(const v1::RegisterRequest& request) {
   if (request.name().empty() || request.name().size() > kMaxTextBytes) {
     return InvalidArgument("name: 1 to 256 bytes are needed, got " +
                            std::to_string(request.name().size()));
@@ -22,6 +23,13 @@ StatusOr<Worker*> Registry::Register(const v1::RegisterRequest& request, absl::T
       request.role() != v1::PROCESS_ROLE_LEARNER) {
     return InvalidArgument("role: rollout, reward or learner is needed");
   }
+  return OkStatus();
+}
+
+StatusOr<Worker*> Registry::Register(const v1::RegisterRequest& request, absl::Time now,
+                                     std::string* replaced) {
+  replaced->clear();
+  ROLLCALL_RETURN_IF_ERROR(CheckRequest(request));
   if (const auto known = id_of_name_.find(request.name()); known != id_of_name_.end()) {
     *replaced = known->second;
   } else if (workers_.size() >= options_.max_workers) {
@@ -70,12 +78,14 @@ StatusOr<Worker*> Registry::Call(const std::string& worker_id, v1::ProcessRole r
 StatusOr<Worker*> Registry::Heartbeat(const v1::HeartbeatRequest& request, absl::Time now) {
   ROLLCALL_ASSIGN_OR_RETURN(Worker * worker, Find(request.worker_id()));
   worker->last_heartbeat = now;
-  if (request.phase() != worker->phase || request.progress() != worker->progress ||
-      request.job_id() != worker->job_id) {
+  const std::string phase = Clip(request.phase());
+  const std::string job_id = Clip(request.job_id());
+  if (phase != worker->phase || request.progress() != worker->progress ||
+      job_id != worker->job_id) {
     worker->last_movement = now;
-    worker->phase = Clip(request.phase());
+    worker->phase = phase;
     worker->progress = request.progress();
-    worker->job_id = Clip(request.job_id());
+    worker->job_id = job_id;
   }
   return worker;
 }

@@ -45,8 +45,10 @@ class Registry {
   Registry(const RegistryOptions& options, int64_t incarnation)
       : options_(options), incarnation_(incarnation) {}
 
+  // kInvalidArgument on a missing name or role.
+  static Status CheckRequest(const v1::RegisterRequest& request);
   // A fresh member. `replaced` receives the id of the process that had the name, empty if none.
-  // kInvalidArgument on a missing name or role, kResourceExhausted when the cluster is full.
+  // CheckRequest's errors, and kResourceExhausted when the cluster is full.
   StatusOr<Worker*> Register(const v1::RegisterRequest& request, absl::Time now,
                              std::string* replaced);
   // kAborted when the id is unknown: the process must register again.

@@ -1,5 +1,6 @@
 #include "services/model/config/model_config.h"
 
+#include <cmath>
 #include <initializer_list>
 #include <limits>
 #include <string>
@@ -206,6 +207,13 @@ Status ValidateModelConfig(const ModelConfig& config) {
   if (config.head_dim % 2 != 0) {
     return InvalidArgument("the head dimension is " + std::to_string(config.head_dim) +
                            "; rotary embedding needs an even one");
+  }
+  for (const auto& [name, value] : {std::pair("rms_norm_eps", config.rms_norm_eps),
+                                    std::pair("rope_theta", config.rope_theta)}) {
+    if (!(value > 0) || !std::isfinite(value)) {
+      return InvalidArgument(std::string("'") + name + "' is " + std::to_string(value) +
+                             "; expected a number above 0");
+    }
   }
   return OkStatus();
 }

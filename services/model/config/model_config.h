@@ -34,7 +34,7 @@ struct ModelConfig {
 // do not fit together.
 StatusOr<ModelConfig> ParseModelConfig(std::string_view json, std::string_view origin);
 
-// kInvalidArgument when a size is missing or the sizes do not fit together.
+// kInvalidArgument when a number is missing or out of range or the sizes do not fit together.
 Status ValidateModelConfig(const ModelConfig& config);
 
 // A config.json that transformers reads, and the generation_config.json beside it.

@@ -28,29 +28,57 @@ using Json = nlohmann::json;
 
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the reference library's own limit
-constexpr size_t kMaxTensors = 200'000;
+constexpr size_t kMaxTensors = 200'000;            // and entries of the metadata
+constexpr size_t kMaxEntries = 64;                 // of a tensor's description or of a list in it
+constexpr const char* kMetadata = "__metadata__";
+constexpr size_t kMaxShownBytes = 200;
 constexpr int kMaxDepth = 3;  // file -> tensor -> shape
+
+// Text of a file as messages show it: printable ASCII and short, whatever the file holds.
+std::string Shown(std::string_view text) {
+  std::string shown(text.substr(0, kMaxShownBytes));
+  for (char& c : shown) {
+    if (c < 0x20 || c > 0x7e) c = '?';
+  }
+  return text.size() > kMaxShownBytes ? shown + "..." : shown;
+}
 
 // Rejects doubled keys, deep nesting and endless lists while the text is parsed, before they cost
 // memory. Throws std::runtime_error; the caller is the only user.
 class HeaderGuard {
  public:
   bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
+    using Event = Json::parse_event_t;
     if (depth > kMaxDepth) throw std::runtime_error("header is nested too deeply");
-    if (event == Json::parse_event_t::object_start) keys_[depth].clear();
-    if (event == Json::parse_event_t::key) {
+    const bool is_container = event == Event::object_start || event == Event::array_start;
+    if (depth > 0 && (is_container || event == Event::value)) CountChild(depth - 1);
+    if (is_container) {
+      num_children_[depth] = 0;
+      keys_[depth].clear();
+    }
+    if (event == Event::key) {
       const std::string& key = parsed.get_ref<const std::string&>();
-      std::set<std::string>& seen = keys_[depth - 1];
-      if (!seen.insert(key).second) throw std::runtime_error("key '" + key + "' appears twice");
-      if (seen.size() > kMaxTensors) {
-        throw std::runtime_error("more than " + std::to_string(kMaxTensors) + " tensors");
+      if (depth == 1) is_metadata_ = key == kMetadata;
+      if (!keys_[depth - 1].insert(key).second) {
+        throw std::runtime_error("key '" + key + "' appears twice");
       }
     }
     return true;
   }
 
  private:
+  void CountChild(int parent_depth) {
+    const bool is_wide = parent_depth == 0 || (parent_depth == 1 && is_metadata_);
+    const size_t limit = is_wide ? kMaxTensors : kMaxEntries;
+    if (++num_children_[parent_depth] > limit) {
+      throw std::runtime_error("more than " + std::to_string(limit) + " entries in one place");
+    }
+  }
+
+  // Of the open object or list at each depth.
   std::set<std::string> keys_[kMaxDepth + 1];
+  size_t num_children_[kMaxDepth + 1] = {};
+  bool is_metadata_ = false;
 };
 
 StatusOr<Json> ParseJson(std::string_view text, const std::string& origin) {
@@ -60,7 +88,7 @@ StatusOr<Json> ParseJson(std::string_view text, const std::string& origin) {
     if (json.is_object()) return json;
     return InvalidArgument(origin + ": header is not a JSON object");
   } catch (const std::exception& error) {
-    return InvalidArgument(origin + ": header is not valid: " + error.what());
+    return InvalidArgument(origin + ": header is not valid: " + Shown(error.what()));
   }
 }
 
@@ -73,7 +101,7 @@ StatusOr<uint64_t> ReadUnsigned(const Json& value, const std::string& what) {
 
 StatusOr<TensorLayout> ReadTensor(const std::string& name, const Json& entry,
                                   const std::string& origin) {
-  const std::string what = origin + ": tensor '" + name + "'";
+  const std::string what = origin + ": tensor '" + Shown(name) + "'";
   if (!entry.is_object() || entry.size() != 3 || !entry.contains("dtype") ||
       !entry.contains("shape") || !entry.contains("data_offsets")) {
     return InvalidArgument(what + " does not have exactly dtype, shape and data_offsets");
@@ -123,7 +151,7 @@ StatusOr<std::map<std::string, std::string>> ReadMetadata(const Json& json,
   if (!json.is_object()) return InvalidArgument(origin + ": __metadata__ is not an object");
   for (const auto& [key, value] : json.items()) {
     if (!value.is_string()) {
-      return InvalidArgument(origin + ": __metadata__ '" + key + "' is not text");
+      return InvalidArgument(origin + ": __metadata__ '" + Shown(key) + "' is not text");
     }
     metadata[key] = value.get<std::string>();
   }
@@ -142,7 +170,7 @@ Status CheckTiling(const std::vector<TensorLayout>& tensors, uint64_t data_bytes
   uint64_t end = 0;
   for (const TensorLayout* tensor : by_offset) {
     if (tensor->offset_bytes != end) {
-      return InvalidArgument(origin + ": tensor '" + tensor->name + "' begins at byte " +
+      return InvalidArgument(origin + ": tensor '" + Shown(tensor->name) + "' begins at byte " +
                              std::to_string(tensor->offset_bytes) +
                              (tensor->offset_bytes < end ? ", inside" : ", with a hole after") +
                              " the one that ends at byte " + std::to_string(end));
@@ -199,7 +227,7 @@ StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::span<const std::byte> pr
   SafetensorsHeader header;
   header.data_offset = kLengthBytes + length;
   for (const auto& [key, value] : json.items()) {
-    if (key == "__metadata__") {
+    if (key == kMetadata) {
       ROLLCALL_ASSIGN_OR_RETURN(header.metadata, ReadMetadata(value, name));
       continue;
     }

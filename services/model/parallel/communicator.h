@@ -20,12 +20,13 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int world_size() const = 0;
   // Sum over ranks, in place, float32 or float64, contiguous. The order of summation is rank 0,
-  // 1, ..., whatever arrives first (gathered, then added in rank order).
+  // 1, ..., whatever arrives first (gathered, then added in rank order). kInvalidArgument for
+  // another tensor, as for a root that is no rank; the communicator stays usable.
   virtual Status AllReduceSum(at::Tensor& tensor) = 0;
   virtual Status Broadcast(at::Tensor& tensor, int root) = 0;
   virtual Status Barrier() = 0;
   // Makes pending and later calls fail soon where the back-end can; otherwise their deadline does.
-  // Thread-safe.
+  // The destructor does not wait for them then. Thread-safe.
   virtual void Abort() {}
 };
 
@@ -44,7 +45,8 @@ struct CommunicatorOptions {
   std::string interface_address = "127.0.0.1";  // address that the peers reach this rank at
 };
 
-// LibTorch's own ProcessGroupGloo over TCP; world_size 1 needs no network.
+// LibTorch's own ProcessGroupGloo over TCP; world_size 1 needs no network. The process must ignore
+// SIGPIPE, which a peer that closes its connections raises.
 StatusOr<std::unique_ptr<Communicator>> MakeGlooCommunicator(const CommunicatorOptions& options,
                                                              RendezvousStore store);
 

@@ -86,6 +86,12 @@ class SingleCommunicator final : public Communicator {
   Status Barrier() override { return OkStatus(); }
 };
 
+// The deadline of a collective passed; told apart from a peer that is gone.
+class DeadlineError final : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 class GlooCommunicator final : public Communicator {
  public:
   GlooCommunicator(const CommunicatorOptions& options,
@@ -98,6 +104,10 @@ class GlooCommunicator final : public Communicator {
   // Each rank gathers one slice of everybody's tensor at a time and adds in rank order, so that the
   // sum has the same bits on every rank and in every run.
   Status AllReduceSum(at::Tensor& tensor) override {
+    if ((tensor.scalar_type() != at::kFloat && tensor.scalar_type() != at::kDouble) ||
+        !tensor.is_contiguous()) {
+      return InvalidArgument("all-reduce: expected a contiguous tensor of float32 or float64");
+    }
     return Collective("all-reduce", [&] {
       at::Tensor flat = tensor.view({-1});
       const int64_t size = flat.numel();
@@ -117,6 +127,11 @@ class GlooCommunicator final : public Communicator {
   }
 
   Status Broadcast(at::Tensor& tensor, int root) override {
+    if (root < 0 || root >= options_.world_size || !tensor.is_contiguous()) {
+      return InvalidArgument("broadcast: expected a contiguous tensor and a root from 0 to " +
+                             std::to_string(options_.world_size - 1) + ", got " +
+                             std::to_string(root));
+    }
     return Collective("broadcast", [&] {
       c10d::BroadcastOptions broadcast;
       broadcast.rootRank = root;
@@ -142,7 +157,7 @@ class GlooCommunicator final : public Communicator {
     while (!work->isCompleted()) {
       if (aborted_.load()) throw std::runtime_error("the group was dissolved");
       if (std::chrono::steady_clock::now() > deadline) {
-        throw std::runtime_error("no answer from the peers before the deadline");
+        throw DeadlineError("no answer from the peers before the deadline");
       }
       // Collectives of small models take tens of microseconds: spin briefly, then sleep.
       if (std::chrono::steady_clock::now() + ToMilliseconds(options_.timeout) <
@@ -157,16 +172,36 @@ class GlooCommunicator final : public Communicator {
 
   template <typename Fn>
   Status Collective(const char* what, Fn fn) {
-    if (broken_ || aborted_.load()) {
+    if (aborted_.load() && !broken_) Break();
+    if (broken_) {
       return Unavailable(std::string(what) + ": the communicator is broken");
     }
+    const auto describe = [&](const std::exception& e) {
+      return std::string(what) + " of rank " + std::to_string(options_.rank) + " of " +
+             std::to_string(options_.world_size) + ": " + e.what();
+    };
     try {
       fn();
       return OkStatus();
+    } catch (const DeadlineError& e) {
+      Break();
+      return DeadlineExceeded(describe(e));
     } catch (const std::exception& e) {
-      broken_ = true;
-      return Unavailable(std::string(what) + " of rank " + std::to_string(options_.rank) + " of " +
-                         std::to_string(options_.world_size) + ": " + e.what());
+      Break();
+      return Unavailable(describe(e));
+    }
+  }
+
+  // Ends what is still in flight, which the destructor would wait for, and lets the peers notice:
+  // gloo closes all connections of a group when one receive times out.
+  void Break() {
+    broken_ = true;
+    try {
+      std::vector<at::Tensor> nothing = {at::zeros({1})};
+      const int peer = (options_.rank + 1) % options_.world_size;
+      group_->recv(nothing, peer, /*tag=*/0)->wait(std::chrono::milliseconds(1));
+    } catch (const std::exception&) {
+      // The time-out, or connections that are closed already.
     }
   }
 
@@ -193,6 +228,8 @@ StatusOr<std::unique_ptr<Communicator>> MakeGlooCommunicator(const CommunicatorO
     auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(
         c10::make_intrusive<CallbackStore>(std::move(store), ToMilliseconds(options.timeout)),
         options.rank, options.world_size, settings);
+    // From here on Wait keeps the deadline; gloo's own comes after it.
+    group->setTimeout(ToMilliseconds(options.timeout) + std::chrono::seconds(1));
     return std::make_unique<GlooCommunicator>(options, std::move(group));
   } catch (const std::exception& e) {
     return Unavailable("cannot form the group of " + std::to_string(options.world_size) +

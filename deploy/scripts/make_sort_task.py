@@ -17,12 +17,15 @@ OUT = pathlib.Path(__file__).resolve().parent.parent / 'recipes' / 'data'
 
 
 def spoil(answer, rng):
-    """A wrong answer of the kind a half-trained policy gives: one or two digits replaced."""
-    digits = list(answer)
-    while ''.join(digits) == answer:
+    """A wrong answer of the kind a half-trained policy gives: in order, but with one or two digits
+    that are not those of the prompt."""
+    wrong = answer
+    while wrong == answer:
+        digits = list(answer)
         for _ in range(rng.randint(1, 2)):
             digits[rng.randrange(DIGITS)] = rng.choice('0123456789')
-    return ''.join(digits)
+        wrong = ''.join(sorted(digits))
+    return wrong
 
 
 def write(name, rows):
@@ -33,7 +36,7 @@ def write(name, rows):
 
 def main():
     rng = random.Random(20240229)
-    numbers = rng.sample(range(10**DIGITS), 7200)
+    numbers = rng.sample(range(10**DIGITS), 9200)
     rows = []
     for number in numbers:
         digits = f'{number:0{DIGITS}d}'

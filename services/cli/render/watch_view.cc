@@ -155,7 +155,8 @@ std::string EvaluationsLine(const WatchModel& model, const TerminalStyle& style)
 }
 
 std::string SampleLine(const v1::SampleView& sample, const TerminalStyle& style) {
-  std::string reward = "  no score";
+  const bool is_given = sample.trajectory().finish_reason() == v1::FINISH_REASON_DATASET;
+  std::string reward = is_given ? "" : "  no score";
   if (sample.has_reward()) reward = "  " + HumanNumber(sample.reward());
   if (sample.score().has_failure()) reward = "  " + OneLine(sample.score().failure().reason());
   const int room = std::max(8, style.width - DisplayWidth(reward) - 6);

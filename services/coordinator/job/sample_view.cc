@@ -12,6 +12,11 @@ std::string Decode(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
   return text.ok() ? *text : std::string();
 }
 
+bool IsSpecial(const Tokenizer& tokenizer, int32_t id) {
+  const StatusOr<std::string> text = tokenizer.Decode({&id, 1}, Tokenizer::Skip::kSpecial);
+  return text.ok() && text->empty();
+}
+
 }  // namespace
 
 void FillTexts(const Tokenizer* tokenizer, v1::SampleView* view) {
@@ -23,10 +28,8 @@ void FillTexts(const Tokenizer* tokenizer, v1::SampleView* view) {
   for (const v1::Segment& segment : trajectory.segments()) {
     completion.insert(completion.end(), segment.token_ids().begin(), segment.token_ids().end());
   }
-  // The finish reason says it already.
-  if (trajectory.finish_reason() == v1::FINISH_REASON_STOP && !completion.empty()) {
-    completion.pop_back();
-  }
+  // The finish reason says that it ended.
+  if (!completion.empty() && IsSpecial(*tokenizer, completion.back())) completion.pop_back();
   view->set_completion_text(Decode(*tokenizer, completion));
 }
 

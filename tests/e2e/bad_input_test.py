@@ -3,6 +3,7 @@ import pathlib
 import shutil
 import socket
 import struct
+import subprocess
 import unittest
 
 from e2e import BIN, RECIPES, CommandError, EndToEndTest, LocalCluster
@@ -129,6 +130,25 @@ class BadInput(EndToEndTest):
             status = cluster.wait(job, 120)
             self.assertEqual(status['state'], 'JOB_STATE_FAILED')
             self.assertIn('metrics.jsonl', status['state_reason'])
+            self.succeed(cluster, neighbour)
+
+    def test_a_checkpoint_without_room_names_the_file(self):
+        small = self.work / 'small'
+        small.mkdir()
+        mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'none', small],
+                                 capture_output=True, check=False)
+        if mounted.returncode != 0:
+            self.skipTest('needs the right to mount a file system')
+        self.addCleanup(subprocess.run, ['umount', '--lazy', small], check=True)
+        cluster = self.cluster()
+        self.make_model(cluster)
+        with cluster:
+            neighbour = cluster.submit(self.job(GOOD))
+            job = cluster.submit(self.job(GOOD, 'b.yaml'), run__output_dir=small)
+            status = cluster.wait(job, 120)
+            self.assertEqual(status['state'], 'JOB_STATE_FAILED')
+            self.assertIn('No space left on device', status['state_reason'])
+            self.assertIn(str(small), status['state_reason'])
             self.succeed(cluster, neighbour)
 
 

@@ -42,14 +42,14 @@ Status AlreadyRunning(const std::string& state_dir) {
 }
 
 std::vector<std::string> Summary(const Context& context, const ClusterState& state) {
-  const auto count = [&state](const char* role) {
+  const auto count = [&state](const char* role, const char* what) {
     int n = 0;
     for (const ClusterProcess& process : state.processes) n += process.role == role ? 1 : 0;
-    return n;
+    return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
   };
-  return {fmt::format("cluster is up: coordinator {}, {} rollout workers, {} reward servers, {} "
-                      "learner ranks",
-                      state.coordinator, count("rollout"), count("reward"), count("learner")),
+  return {fmt::format("cluster is up: coordinator {}, {}, {}, {}", state.coordinator,
+                      count("rollout", "rollout worker"), count("reward", "reward server"),
+                      count("learner", "learner rank")),
           fmt::format("  supervisor pid {}, logs in {}/logs; stop it with `rollcall down`",
                       state.supervisor_pid, context.flags.state_dir)};
 }

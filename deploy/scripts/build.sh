@@ -26,6 +26,9 @@ configure() {
   fi
 }
 
+# Checkouts in different folders share what ccache holds.
+export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1
+
 command_build() {
   local preset=release targets=() jobs=()
   while [ $# -gt 0 ]; do

@@ -43,48 +43,68 @@ std::string Shown(std::string_view text) {
   return text.size() > kMaxShownBytes ? shown + "..." : shown;
 }
 
-// Rejects doubled keys, deep nesting and endless lists while the text is parsed, before they cost
-// memory. Throws std::runtime_error; the caller is the only user.
-class HeaderGuard {
+// Walks the text without keeping it and throws std::runtime_error on doubled keys, deep nesting and
+// endless lists, so that the parse that follows costs memory and time in proportion to the text.
+// (nlohmann's parse with a callback would look at all earlier tensors after each one.)
+class HeaderGuard final : public nlohmann::json_sax<Json> {
  public:
-  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
-    using Event = Json::parse_event_t;
-    if (depth > kMaxDepth) throw std::runtime_error("header is nested too deeply");
-    const bool is_container = event == Event::object_start || event == Event::array_start;
-    if (depth > 0 && (is_container || event == Event::value)) CountChild(depth - 1);
-    if (is_container) {
-      num_children_[depth] = 0;
-      keys_[depth].clear();
-    }
-    if (event == Event::key) {
-      const std::string& key = parsed.get_ref<const std::string&>();
-      if (depth == 1) is_metadata_ = key == kMetadata;
-      if (!keys_[depth - 1].insert(key).second) {
-        throw std::runtime_error("key '" + key + "' appears twice");
-      }
-    }
-    return true;
+  bool null() override { return CountValue(); }
+  bool boolean(bool /*value*/) override { return CountValue(); }
+  bool number_integer(number_integer_t /*value*/) override { return CountValue(); }
+  bool number_unsigned(number_unsigned_t /*value*/) override { return CountValue(); }
+  bool number_float(number_float_t /*value*/, const string_t& /*text*/) override {
+    return CountValue();
+  }
+  bool string(string_t& /*value*/) override { return CountValue(); }
+  bool binary(binary_t& /*value*/) override { return CountValue(); }
+  bool start_object(size_t /*size*/) override { return Open(); }
+  bool start_array(size_t /*size*/) override { return Open(); }
+  bool end_object() override { return Close(); }
+  bool end_array() override { return Close(); }
+  bool key(string_t& key) override {
+    if (depth_ == 1) is_metadata_ = key == kMetadata;
+    if (open_[depth_ - 1].keys.insert(key).second) return true;
+    throw std::runtime_error("key '" + key + "' appears twice");
+  }
+  bool parse_error(size_t /*position*/, const std::string& /*token*/,
+                   const nlohmann::detail::exception& error) override {
+    throw std::runtime_error(error.what());
   }
 
  private:
-  void CountChild(int parent_depth) {
-    const bool is_wide = parent_depth == 0 || (parent_depth == 1 && is_metadata_);
+  struct Level {
+    std::set<std::string> keys;
+    size_t num_values = 0;
+  };
+
+  bool Open() {
+    CountValue();
+    if (depth_ == kMaxDepth) throw std::runtime_error("header is nested too deeply");
+    open_[depth_++] = {};
+    return true;
+  }
+  bool Close() {
+    --depth_;
+    return true;
+  }
+  bool CountValue() {
+    if (depth_ == 0) return true;
+    const bool is_wide = depth_ == 1 || (depth_ == 2 && is_metadata_);
     const size_t limit = is_wide ? kMaxTensors : kMaxEntries;
-    if (++num_children_[parent_depth] > limit) {
-      throw std::runtime_error("more than " + std::to_string(limit) + " entries in one place");
-    }
+    if (++open_[depth_ - 1].num_values <= limit) return true;
+    throw std::runtime_error("more than " + std::to_string(limit) + " entries in one place");
   }
 
-  // Of the open object or list at each depth.
-  std::set<std::string> keys_[kMaxDepth + 1];
-  size_t num_children_[kMaxDepth + 1] = {};
+  Level open_[kMaxDepth];
+  int depth_ = 0;
   bool is_metadata_ = false;
 };
 
 StatusOr<Json> ParseJson(std::string_view text, const std::string& origin) {
   try {
     HeaderGuard guard;
-    Json json = Json::parse(text, std::ref(guard));
+    Json::sax_parse(text, &guard);
+    Json json = Json::parse(text);
     if (json.is_object()) return json;
     return InvalidArgument(origin + ": header is not a JSON object");
   } catch (const std::exception& error) {

@@ -234,6 +234,21 @@ TEST_CASE("Safetensors: endless lists and objects are refused before they cost m
   CHECK(PeakMemoryKib() - before < 4096);
 }
 
+// Time in proportion to the header: with a scan of the tensors before it for each one, minutes.
+TEST_CASE("Safetensors: as many tensors as are allowed, and not one more", "[unit][model]") {
+  const auto header = [](int num_tensors) {
+    std::string text = "{";
+    for (int i = 0; i < num_tensors; ++i) {
+      const std::string range = "[" + std::to_string(i) + "," + std::to_string(i + 1) + "]";
+      text += (i == 0 ? "" : ",") + Entry("t" + std::to_string(i), R"("U8")", "[1]", range);
+    }
+    return text + "}";
+  };
+  REQUIRE_OK(Parse(FileOf(header(200'000), 200'000)));
+  CheckRefused(FileOf(header(200'001), 200'001), StatusCode::kInvalidArgument,
+               "more than 200000 entries");
+}
+
 TEST_CASE("Safetensors: random damage never crashes and is named", "[unit][model]") {
   const std::string whole = FileOf("{\"__metadata__\":{\"format\":\"pt\"}," + kA + "," +
                                        Entry("model.embed", R"("BF16")", "[4,1]", "[24,32]") + "}",

@@ -3,7 +3,8 @@
 //
 //   call or Tick -> Core (state, Turn) -> Settle(turn) -> journal records, replies, file writes
 //
-// Coordinator (coordinator.h) puts a lock around it; simulations drive it directly.
+// Coordinator (coordinator.h) puts a lock around it; simulations drive it directly. The methods are
+// in core.cc (turns), core_fleet.cc, core_leases.cc, core_learners.cc and core_jobs.cc.
 #pragma once
 
 #include <cstdint>

@@ -7,7 +7,7 @@ usage: ./dev build [PRESET] [--target TARGET]... [--jobs N]
 Builds into build/PRESET; binaries land in build/PRESET/bin. Presets:
   release   optimised, the default        dev    with debug information
   asan      AddressSanitizer and UBSan    tsan   ThreadSanitizer
-  tidy      Clang 19, for lint
+  tidy      Clang 19, for lint            fuzz   Clang 19, for the fuzz targets
 TEXT
 }
 

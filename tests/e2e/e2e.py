@@ -10,6 +10,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / 'deploy' / 'scripts'))
 
+from demo import MODEL as DEMO_MODEL  # noqa: E402,F401
 from local_cluster import CommandError, LocalCluster, evaluations  # noqa: E402,F401
 
 BIN = pathlib.Path(os.environ.get('ROLLCALL_BUILD_DIR', ROOT / 'build' / 'release')) / 'bin'

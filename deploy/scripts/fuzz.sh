@@ -21,7 +21,7 @@ command_fuzz() {
       *) names+=("$1"); shift ;;
     esac
   done
-  setup_lint
+  setup_fuzz
   command_build fuzz --target all_fuzz
   local bin=$ROOT/build/fuzz/fuzz
   if [ ${#names[@]} = 0 ]; then

@@ -21,6 +21,7 @@ BUILD_PACKAGES=(
   libsqlite3-dev libcli11-dev libxxhash-dev)
 TEST_PACKAGES=(prometheus)
 LINT_PACKAGES=(clang-19 clang-format-19 clang-tidy-19)
+FUZZ_PACKAGES=(clang-19 libclang-rt-19-dev)
 
 missing_packages() {
   local installed
@@ -98,9 +99,11 @@ setup_test() {
   install_python requirements requirements-test
 }
 setup_lint() { install_packages "${LINT_PACKAGES[@]}"; }
+setup_fuzz() { install_packages "${FUZZ_PACKAGES[@]}"; }
 
 command_setup() {
   setup_test
   setup_lint
+  setup_fuzz
   say "Ready: LibTorch in $(torch_root)"
 }

@@ -35,3 +35,13 @@ function(rollcall_binary name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} rollcall_flags)
 endfunction()
+
+# rollcall_allocator(TARGET): links the allocator of a program that makes and frees many small
+# messages. Nothing refers to it by name, so a reference is made up, lest the linker leave it out; the
+# sanitizers bring allocators of their own.
+function(rollcall_allocator target)
+  if(NOT ROLLCALL_SANITIZE)
+    target_link_libraries(${target} PRIVATE mimalloc)
+    target_link_options(${target} PRIVATE -Wl,--undefined=mi_version)
+  endif()
+endfunction()

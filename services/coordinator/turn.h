@@ -22,6 +22,8 @@ struct Turn {
   std::vector<std::function<void()>> on_durable;
   // Run by the caller of the turn, once the core is unlocked.
   std::vector<std::function<void()>> after;
+  // Freed with the turn, once the core is unlocked: a batch has many thousands of messages.
+  std::vector<std::shared_ptr<const void>> dropped;
 };
 
 // A caller that waits for its answer. Answered exactly once.

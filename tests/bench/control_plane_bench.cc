@@ -30,6 +30,7 @@
 #include <nlohmann/json.hpp>
 #include <sys/wait.h>
 
+#include "absl/synchronization/mutex.h"
 #include "rollcall/v1/coordinator.grpc.pb.h"
 #include "rollcall/v1/experience.grpc.pb.h"
 #include "rollcall/v1/fleet.grpc.pb.h"
@@ -594,6 +595,8 @@ void Run(const BenchOptions& options, int64_t samples, int rate, nlohmann::order
 }  // namespace rollcall
 
 int main(int argc, char** argv) {
+  // As the daemons do: see services/common/daemon.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   rollcall::BenchOptions options;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];

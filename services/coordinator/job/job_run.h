@@ -277,7 +277,7 @@ class JobRun {
   bool ExpireStale(Turn& turn, SampleBoard& board);
   void AddBatch(Turn& turn, FormedBatch batch);
   FormedBatch DatasetBatch(Turn& turn, int64_t step);
-  void DropOldBatches();
+  void DropOldBatches(Turn& turn);
   void AnswerBatchWaiters(Turn& turn);
   // False: the waiter goes on waiting.
   bool AnswerBatch(Turn& turn, const BatchWaiter& waiter);

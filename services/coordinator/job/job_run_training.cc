@@ -48,6 +48,7 @@ void JobRun::FormBatches(Turn& turn) {
     if (TooManyFailures(turn, board)) return;
     stages_.build.Begin(turn.now);
     FormedBatch batch = FormBatch(board);
+    turn.dropped.push_back(std::make_shared<const SampleBoard>(std::move(board)));
     boards_.erase(found);
     AddBatch(turn, std::move(batch));
     if (ended()) return;
@@ -100,7 +101,7 @@ FormedBatch JobRun::DatasetBatch(Turn& turn, int64_t step) {
   return batch;
 }
 
-void JobRun::DropOldBatches() {
+void JobRun::DropOldBatches(Turn& turn) {
   uint64_t bytes = 0;
   for (auto batch = batches_.rbegin(); batch != batches_.rend(); ++batch) {
     if (batch->first <= committed_) bytes += batch->second->size_bytes;
@@ -112,6 +113,7 @@ void JobRun::DropOldBatches() {
     // The batch that a resumed group is about to ask for was just read from the journal.
     if (group_.active() && oldest->first == group_.last_step() + 1) return;
     bytes -= oldest->second->size_bytes;
+    turn.dropped.push_back(std::move(oldest->second));
     batches_.erase(oldest);
   }
 }
@@ -251,7 +253,7 @@ Status JobRun::CommitStep(Turn& turn, const v1::CommitStepRequest& request) {
   } else {
     CommitNew(turn, request);
   }
-  DropOldBatches();
+  DropOldBatches(turn);
   return OkStatus();
 }
 
@@ -319,7 +321,7 @@ Status JobRun::ReportCheckpoint(Turn& turn, const v1::ReportCheckpointRequest& r
   }
   turn.records.push_back(CheckpointRecord{record_.job, request.step(), directory});
   if (request.step() >= checkpoint_.step) checkpoint_ = {request.step(), directory};
-  DropOldBatches();
+  DropOldBatches(turn);
   return OkStatus();
 }
 

@@ -25,7 +25,8 @@ struct ChatInput {
   std::string_view documents;  // JSON: a list of objects; empty: none
   std::string_view variables;  // JSON: an object of further variables; empty: none
   bool add_generation_prompt = false;
-  // The text ends inside of the last message, so that it is continued. Not with a generation prompt.
+  // The text ends inside of the last message, so that it is continued. Not with a generation
+  // prompt.
   bool continue_final_message = false;
   // What strftime_now() tells; a template that asks without it is an error.
   std::optional<CivilTime> now;

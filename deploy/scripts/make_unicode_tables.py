@@ -20,6 +20,8 @@ def case_ignorable(c):
 
 def flags(c):
     bits = sum(1 << i for i, name in enumerate(FLAGS) if getattr(c, name)())
+    if c.isupper():  # A capital letter alone is a title, too; here only the letters that are no more.
+        bits &= ~(1 << FLAGS.index("istitle"))
     return bits | (case_ignorable(c) << len(FLAGS))
 
 

@@ -190,6 +190,11 @@ StatusOr<bool> TypeItem(Interpreter& interpreter, const Value& object, const Val
 }  // namespace
 
 StatusOr<Value> Interpreter::GetAttribute(const Value& object, std::string_view name) {
+  const bool is_dunder = name.starts_with("__") && name.ends_with("__");
+  if (is_dunder && !object.is(Kind::kDict) && (!object.is_undefined() || name == "__class__")) {
+    // Python has it on every object, and the sandbox gives it to nobody.
+    return Value::Undefined("access to the attribute '" + std::string(name) + "' is not allowed");
+  }
   if (object.is_undefined()) return UndefinedError(object);
   Value value;
   ROLLCALL_ASSIGN_OR_RETURN(const bool found, TypeAttribute(*this, object, name, &value));

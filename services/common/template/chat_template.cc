@@ -242,6 +242,10 @@ StatusOr<RenderedChat> ChatTemplate::Render(const ChatInput& input) const {
   ROLLCALL_ASSIGN_OR_RETURN(Prepared prepared, Prepare(heap, impl_->special_tokens, input));
   std::string final_text;
   if (input.continue_final_message) {
+    if (impl_->source.find("content") == std::string::npos) {
+      return InvalidArgument(impl_->origin +
+                             ": continue_final_message: the template reads no 'content'");
+    }
     Value& last = prepared.messages.back();
     ROLLCALL_ASSIGN_OR_RETURN(last, TagMessage(heap, last, &final_text));
   }

@@ -159,7 +159,6 @@ StatusOr<Value> Truncate(Interpreter& interpreter, const Value& value, CallArgs 
   ROLLCALL_ASSIGN_OR_RETURN(
       const BoundArgs bound,
       BindArgs("truncate", std::move(args), {"length", "killwords", "end", "leeway"}));
-  if (!value.is_string()) return InvalidArgument("truncate takes a text, not a " + TypeName(value));
   ROLLCALL_ASSIGN_OR_RETURN(const int64_t length, bound.Int(0, 255));
   ROLLCALL_ASSIGN_OR_RETURN(const std::string_view end, bound.Text(2, "..."));
   int64_t leeway = 5;
@@ -172,8 +171,10 @@ StatusOr<Value> Truncate(Interpreter& interpreter, const Value& value, CallArgs 
         "truncate wants a length of at least that of its end, and a leeway of "
         "at least zero");
   }
+  ROLLCALL_ASSIGN_OR_RETURN(const int64_t size, Length(value));
   // The sum would overflow for the largest lengths.
-  if (value.string().num_chars - leeway <= length) return value;
+  if (size - leeway <= length) return value;
+  if (!value.is_string()) return InvalidArgument("truncate takes a text, not a " + TypeName(value));
   std::string_view kept = value.text().substr(0, ByteOffset(value.text(), length - end_chars));
   if (!bound.IsTrue(1)) {
     const size_t blank = kept.rfind(' ');

@@ -30,8 +30,9 @@ struct TextIterator : IteratorObject {
     if (at == text.size()) return false;
     const size_t begin = at;
     NextChar(text, &at);
+    // Characters of markup are plain.
     ROLLCALL_ASSIGN_OR_RETURN(
-        *out, interpreter.heap().StringLike(source, std::string(text.substr(begin, at - begin))));
+        *out, interpreter.heap().String(std::string(text.substr(begin, at - begin))));
     return true;
   }
   const Value source;

@@ -441,6 +441,10 @@ Status UndefinedError(const Value& value) { return InvalidArgument(value.undefin
 Status OperandError(const char* op, const Value& a, const Value& b) {
   if (a.is_undefined()) return UndefinedError(a);
   if (b.is_undefined()) return UndefinedError(b);
+  if (a.is(Kind::kDictView) || b.is(Kind::kDictView)) {
+    return Unimplemented(std::string("the set operator ") + op +
+                         " of the views of a dict is not supported");
+  }
   return InvalidArgument(std::string("the operator ") + op + " does not take " + TypeName(a) +
                          " and " + TypeName(b));
 }

@@ -274,8 +274,9 @@ StatusOr<std::string> PercentFormatter::Run() {
     ROLLCALL_RETURN_IF_ERROR(heap_.Step());
     out += converted;
   }
-  // A mapping may stay unused, and so may a list, as in Python.
-  const bool may_stay_unused = used_names || values_.is(Kind::kDict) || values_.is(Kind::kList);
+  // What has items may stay unused, as in Python.
+  const bool may_stay_unused =
+      used_names || values_.is(Kind::kDict) || values_.is(Kind::kList) || values_.is(Kind::kRange);
   const size_t have = values_.is(Kind::kTuple) ? values_.items().size() : 1;
   if (!may_stay_unused && used_ < have && !values_.is_undefined()) {
     return InvalidArgument("not all arguments were used by the format string");

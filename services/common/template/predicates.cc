@@ -94,11 +94,13 @@ StatusOr<bool> CaseIs(Interpreter& interpreter, const Value& value, CallArgs arg
 
 StatusOr<bool> IsFilterName(Interpreter& /*interpreter*/, const Value& value, CallArgs args) {
   ROLLCALL_ASSIGN_OR_RETURN(const BoundArgs bound, BindArgs("filter", std::move(args), {}));
+  if (!Heap::IsHashable(value)) return InvalidArgument("a " + TypeName(value) + " is no name");
   return value.is_string() && FindFilter(value.text()) != nullptr;
 }
 
 StatusOr<bool> IsTestName(Interpreter& /*interpreter*/, const Value& value, CallArgs args) {
   ROLLCALL_ASSIGN_OR_RETURN(const BoundArgs bound, BindArgs("test", std::move(args), {}));
+  if (!Heap::IsHashable(value)) return InvalidArgument("a " + TypeName(value) + " is no name");
   return value.is_string() && FindPredicate(value.text()) != nullptr;
 }
 

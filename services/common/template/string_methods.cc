@@ -70,7 +70,7 @@ std::vector<std::string_view> SplitBlanks(std::string_view text, int64_t max_spl
   std::string_view rest = Strip(text, Side::kLeft);
   while (!rest.empty()) {
     if (max_splits >= 0 && static_cast<int64_t>(pieces.size()) >= max_splits) {
-      pieces.push_back(Strip(rest, Side::kRight));
+      pieces.push_back(rest);
       break;
     }
     size_t end = 0;
@@ -90,7 +90,7 @@ std::vector<std::string_view> SplitBlanksFromRight(std::string_view text, int64_
   std::string_view rest = Strip(text, Side::kRight);
   while (!rest.empty()) {
     if (max_splits >= 0 && static_cast<int64_t>(pieces.size()) >= max_splits) {
-      pieces.push_back(Strip(rest, Side::kLeft));
+      pieces.push_back(rest);
       break;
     }
     size_t begin = rest.size();

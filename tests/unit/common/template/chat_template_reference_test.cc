@@ -1,11 +1,14 @@
 // Chat templates and expressions against transformers and its jinja2.
+#include <algorithm>
 #include <fstream>
-#include <set>
+#include <map>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "services/common/storage/files.h"
+#include "services/common/template/assistant_mask.h"
 #include "services/common/template/chat_template.h"
 #include "tests/support/catch.h"
 #include "tests/support/python.h"
@@ -56,36 +59,56 @@ class Tally {
   std::string wrong_;
 };
 
+// A conversation of the golden file as input; owns the texts that the input points to.
+class Conversation {
+ public:
+  explicit Conversation(const Json& json)
+      : messages_(TextOf(json, "messages")),
+        tools_(TextOf(json, "tools")),
+        documents_(TextOf(json, "documents")),
+        variables_(TextOf(json, "variables")) {}
+
+  ChatInput Input() const {
+    ChatInput input;
+    input.messages = messages_;
+    input.tools = tools_;
+    input.documents = documents_;
+    input.variables = variables_;
+    input.now = kNow;
+    return input;
+  }
+
+ private:
+  static std::string TextOf(const Json& json, const char* key) {
+    return json.contains(key) ? json[key].dump() : std::string();
+  }
+
+  const std::string messages_, tools_, documents_, variables_;
+};
+
+Json Conversations() {
+  return Json::parse(std::ifstream(std::string(kGolden) + "conversations.json"));
+}
+
+StatusOr<ChatTemplate> GoldenTemplate(const std::string& name) {
+  ROLLCALL_ASSIGN_OR_RETURN(std::string source, ReadFile(kGolden + name, 1 << 20));
+  return ChatTemplate::Parse(std::move(source), name, kTokens);
+}
+
 TEST_CASE("Chat templates render as transformers renders them", "[unit][template]") {
   if (!testing::HasPython("transformers, jinja2")) return;
-  const Json conversations =
-      Json::parse(std::ifstream(std::string(kGolden) + "conversations.json"));
+  const Json conversations = Conversations();
   std::map<std::string, ChatTemplate> templates;
-  std::set<std::string> names;
   Tally tally;
   size_t num_errors = 0;
   for (const Json& row : RunReference("chats")) {
     const std::string name = row["template"];
     if (!templates.contains(name)) {
-      REQUIRE_OK_AND_ASSIGN(std::string source, ReadFile(kGolden + name, 1 << 20));
-      REQUIRE_OK_AND_ASSIGN(ChatTemplate parsed,
-                            ChatTemplate::Parse(std::move(source), name, kTokens));
+      REQUIRE_OK_AND_ASSIGN(ChatTemplate parsed, GoldenTemplate(name));
       templates.emplace(name, std::move(parsed));
     }
-    const Json& conversation = conversations[row["conversation"].get<std::string>()];
-    const auto text_of = [&](const char* key) {
-      return conversation.contains(key) ? conversation[key].dump() : std::string();
-    };
-    const std::string messages = text_of("messages");
-    const std::string tools = text_of("tools");
-    const std::string documents = text_of("documents");
-    const std::string variables = text_of("variables");
-    ChatInput input;
-    input.messages = messages;
-    input.tools = tools;
-    input.documents = documents;
-    input.variables = variables;
-    input.now = kNow;
+    const Conversation conversation(conversations[row["conversation"].get<std::string>()]);
+    ChatInput input = conversation.Input();
     input.add_generation_prompt = row["options"].value("add_generation_prompt", false);
     input.continue_final_message = row["options"].value("continue_final_message", false);
     const StatusOr<RenderedChat> chat = templates.at(name).Render(input);
@@ -105,6 +128,29 @@ TEST_CASE("Chat templates render as transformers renders them", "[unit][template
   CHECK(templates.size() >= 25);
   CHECK(num_errors >= 100);
   tally.Check(1500);
+}
+
+TEST_CASE("Masks of assistant tokens are those of transformers", "[unit][template]") {
+  if (!testing::HasPython("transformers, jinja2, tokenizers")) return;
+  const Json conversations = Conversations();
+  Tally tally;
+  size_t num_ones = 0;
+  for (const Json& row : RunReference("masks")) {
+    REQUIRE_OK_AND_ASSIGN(const ChatTemplate parsed, GoldenTemplate(row["template"]));
+    CHECK(parsed.marks_assistant());
+    const Conversation conversation(conversations[row["conversation"].get<std::string>()]);
+    REQUIRE_OK_AND_ASSIGN(const RenderedChat chat,
+                          RenderWithAssistantSpans(parsed, conversation.Input()));
+    std::vector<ByteSpan> tokens;
+    for (const Json& offset : row["offsets"]) tokens.push_back({offset[0], offset[1]});
+    const std::vector<uint8_t> mask = AssistantTokenMask(tokens, chat.assistant_spans);
+    num_ones += static_cast<size_t>(std::count(mask.begin(), mask.end(), 1));
+    tally.Add(chat.text == row["text"].get<std::string>() &&
+                  mask == row["mask"].get<std::vector<uint8_t>>(),
+              row["template"].dump() + " " + row["conversation"].dump());
+  }
+  CHECK(num_ones > 500);
+  tally.Check(40);
 }
 
 TEST_CASE("Expressions and statements give what jinja2 gives", "[unit][template]") {

@@ -1,6 +1,6 @@
 """What transformers and jinja2 make of chat templates and expressions, one JSON object a line.
 
-usage: reference_chat.py chats|expressions OUT
+usage: reference_chat.py chats|expressions|masks OUT
 """
 import datetime
 import glob
@@ -193,9 +193,47 @@ def expressions():
         yield row
 
 
+def byte_level_tokenizer(conversations):
+    """Trained on the conversations, so that tokens cross the borders of what was said."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                                  special_tokens=["<s>", "</s>", "<|im_start|>", "<|im_end|>"])
+    tokenizer.train_from_iterator([json.dumps(c, ensure_ascii=False) for c in conversations] * 3, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **TOKENS)
+
+
+def masks():
+    with open(f"{GOLDEN}/conversations.json", encoding="utf-8") as file:
+        conversations = json.load(file)
+    tokenizer = byte_level_tokenizer(conversations.values())
+    for path in sorted(glob.glob(f"{GOLDEN}/*.jinja")):
+        with open(path, encoding="utf-8", newline="") as file:
+            source = file.read()
+        if "generation %}" not in source:
+            continue
+        for name, case in conversations.items():
+            options = dict(tools=case.get("tools"), documents=case.get("documents"), chat_template=source,
+                           **case.get("variables", {}))
+            try:
+                text = tokenizer.apply_chat_template(case["messages"], tokenize=False, **options)
+                out = tokenizer.apply_chat_template(case["messages"], return_dict=True,
+                                                    return_assistant_tokens_mask=True, **options)
+            except Exception:  # The chats have these already.
+                continue
+            offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            yield {"template": os.path.basename(path), "conversation": name, "text": text,
+                   "mask": list(out["assistant_masks"]),
+                   "offsets": [[len(text[:b].encode()), len(text[:e].encode())] for b, e in offsets]}
+
+
 def main():
     mode, path = sys.argv[1:]
-    rows = {"chats": chats, "expressions": expressions}[mode]()
+    rows = {"chats": chats, "expressions": expressions, "masks": masks}[mode]()
     with open(path, "w", encoding="utf-8") as file:
         if mode == "expressions":
             file.write(json.dumps({"variables": VARIABLES}, ensure_ascii=False) + "\n")

@@ -5,6 +5,14 @@
 #include "services/common/template/operators.h"
 
 namespace rollcall::jinja {
+namespace {
+
+Status Refused(std::string_view callee, std::string_view what, std::string_view key) {
+  return InvalidArgument(std::string(callee) + "() " + std::string(what) + " '" + std::string(key) +
+                         "'");
+}
+
+}  // namespace
 
 bool BoundArgs::IsTrue(size_t i) const { return given_[i] && jinja::IsTrue(values_[i]); }
 
@@ -39,10 +47,10 @@ StatusOr<BoundArgs> BindArgs(std::string_view callee, CallArgs args,
   for (auto& [key, value] : args.named) {
     const auto* it = std::find(parameters.begin(), parameters.end(), std::string_view(key));
     if (key.empty() || it == parameters.end()) {
-      return InvalidArgument(name + "() takes no argument named '" + key + "'");
+      return Refused(callee, "takes no argument named", key);
     }
     const auto i = static_cast<size_t>(it - parameters.begin());
-    if (bound.Has(i)) return InvalidArgument(name + "() got two values for '" + key + "'");
+    if (bound.Has(i)) return Refused(callee, "got two values for", key);
     bound.Set(i, std::move(value));
   }
   for (size_t i = 0; i < num_required; ++i) {

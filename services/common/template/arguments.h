@@ -19,7 +19,7 @@ class BoundArgs {
   bool Has(size_t i) const { return given_[i]; }
   // What was given, undefined where nothing was.
   const Value& operator[](size_t i) const { return values_[i]; }
-  Value Or(size_t i, Value fallback) const { return given_[i] ? values_[i] : std::move(fallback); }
+  Value Or(size_t i, const Value& fallback) const { return given_[i] ? values_[i] : fallback; }
   bool IsTrue(size_t i) const;  // false when not given
   // kInvalidArgument when it is given and of another type.
   StatusOr<int64_t> Int(size_t i, int64_t fallback) const;

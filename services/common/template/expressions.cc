@@ -127,7 +127,7 @@ StatusOr<CallArgs> Interpreter::EvalArgs(const Expr& expr, const ScopePtr& scope
     for (const auto& [key, value] : star.dict().entries) {
       if (!key.is_string()) return InvalidArgument("the keys after ** must be texts");
       for (const auto& [name, unused] : args.named) {
-        if (name == key.text()) return InvalidArgument("'" + name + "' is given twice");
+        if (name == key.text()) return InvalidArgument("an argument is given twice: " + name);
       }
       args.named.emplace_back(std::string(key.text()), value);
     }

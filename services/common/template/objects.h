@@ -68,7 +68,10 @@ struct MacroObject : NativeObject {
 // The variable `loop`.
 struct LoopObject : NativeObject {
   LoopObject(const Stmt& stmt, ScopePtr scope, Value iterable, int loop_depth0)
-      : definition(stmt), outer(std::move(scope)), source(std::move(iterable)), depth0(loop_depth0) {}
+      : definition(stmt),
+        outer(std::move(scope)),
+        source(std::move(iterable)),
+        depth0(loop_depth0) {}
   std::string Describe() const override { return "<LoopContext>"; }
   StatusOr<bool> GetAttribute(Interpreter& interpreter, std::string_view name, Value* out) override;
   bool is_callable() const override { return true; }

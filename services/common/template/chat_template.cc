@@ -75,7 +75,9 @@ StatusOr<Value> NormalizeMessage(Heap& heap, const Value& message) {
 StatusOr<Value> WithEntry(Heap& heap, const Value& dict, std::string_view key, Value value) {
   std::vector<DictObject::Entry> entries = dict.dict().entries;
   for (auto& [have, old] : entries) {
-    if (have.is_string() && have.text() == key) old = std::move(value);
+    if (!have.is_string() || have.text() != key) continue;
+    old = std::move(value);
+    break;
   }
   return heap.Dict(std::move(entries));
 }
@@ -145,6 +147,7 @@ std::vector<ByteSpan> ToBytes(std::string_view text,
     offsets[position] = offset;
   }
   std::vector<ByteSpan> bytes;
+  bytes.reserve(spans.size());
   for (const auto& span : spans) {
     bytes.push_back({offsets[span.begin_char], offsets[span.end_char]});
   }
@@ -306,6 +309,7 @@ void ChatTemplates::Add(const std::string& name,
 
 std::vector<std::string> ChatTemplates::names() const {
   std::vector<std::string> names;
+  names.reserve(by_name_.size());
   for (const auto& [name, unused] : by_name_) names.push_back(name);
   return names;
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -117,7 +118,7 @@ Status Loader::AddConfig(const Json& config, const std::string& path) {
   if (it == config.end() || it->is_null()) return OkStatus();
   const std::string origin = path + ": chat_template";
   if (it->is_string()) return AddText("default", it->get<std::string>(), origin);
-  const Status malformed = InvalidArgument(
+  Status malformed = InvalidArgument(
       origin + " is neither a text nor a list of objects with the texts 'name' and 'template'");
   if (!it->is_array()) return malformed;
   for (const Json& entry : *it) {
@@ -129,7 +130,9 @@ Status Loader::AddConfig(const Json& config, const std::string& path) {
       return malformed;
     }
     const std::string text = name->get<std::string>();
-    ROLLCALL_RETURN_IF_ERROR(AddText(text, source->get<std::string>(), origin + " '" + text + "'"));
+    std::string place = origin;
+    place.append(" '").append(text).append("'");
+    ROLLCALL_RETURN_IF_ERROR(AddText(text, source->get<std::string>(), std::move(place)));
   }
   return OkStatus();
 }

@@ -44,6 +44,10 @@ StatusOr<Bpe> Bpe::Create(BpeOptions options) {
                              Shown(token) + " in the byte-level alphabet)");
     }
   }
+  for (const auto& [bytes, id] : options.vocab) {
+    if (static_cast<size_t>(id) >= bpe.num_bytes_.size()) bpe.num_bytes_.resize(id + 1);
+    bpe.num_bytes_[id] = static_cast<uint32_t>(bytes.size());
+  }
   const std::unordered_set<int32_t> forbidden(options.forbidden_ids.begin(),
                                               options.forbidden_ids.end());
   bpe.merges_.reserve(options.merges.size());

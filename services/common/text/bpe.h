@@ -36,6 +36,9 @@ class Bpe {
   // applies. O(n log n).
   void Encode(std::string_view word, std::vector<int32_t>* ids) const;
 
+  // Length of a token that Encode() makes.
+  size_t NumBytes(int32_t id) const { return num_bytes_[id]; }
+
  private:
   struct Merge {
     int32_t rank = 0;
@@ -60,6 +63,7 @@ class Bpe {
   std::unordered_map<uint64_t, Merge, PairHash> merges_;
   // Filled with ignore_merges only: words that are tokens.
   std::unordered_map<std::string, int32_t> words_;
+  std::vector<uint32_t> num_bytes_;  // by id
 };
 
 }  // namespace rollcall

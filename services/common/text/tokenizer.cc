@@ -18,6 +18,26 @@ namespace {
 
 constexpr size_t kMaxTextBytes = 64 << 20;
 
+Status CheckText(std::string_view text) {
+  if (text.size() > kMaxTextBytes) {
+    return InvalidArgument("text has " + std::to_string(text.size()) + " bytes, the limit is " +
+                           std::to_string(kMaxTextBytes));
+  }
+  const size_t invalid = FindInvalidUtf8(text);
+  if (invalid != text.size()) {
+    return InvalidArgument("text is not UTF-8 at byte " + std::to_string(invalid));
+  }
+  return OkStatus();
+}
+
+// Widens a range of bytes to whole characters.
+ByteRange WholeCharacters(std::string_view text, size_t begin, size_t end) {
+  const auto continues = [&](size_t i) { return (static_cast<uint8_t>(text[i]) & 0xC0) == 0x80; };
+  while (begin > 0 && continues(begin)) --begin;
+  while (end < text.size() && continues(end)) ++end;
+  return {static_cast<uint32_t>(begin), static_cast<uint32_t>(end)};
+}
+
 class ByteLevelTokenizer final : public Tokenizer {
  public:
   static StatusOr<std::shared_ptr<const Tokenizer>> Create(TokenizerParts parts) {
@@ -46,14 +66,7 @@ class ByteLevelTokenizer final : public Tokenizer {
 
   StatusOr<std::vector<int32_t>> Encode(std::string_view text,
                                         SpecialTokens special) const override {
-    if (text.size() > kMaxTextBytes) {
-      return InvalidArgument("text has " + std::to_string(text.size()) + " bytes, the limit is " +
-                             std::to_string(kMaxTextBytes));
-    }
-    const size_t invalid = FindInvalidUtf8(text);
-    if (invalid != text.size()) {
-      return InvalidArgument("text is not UTF-8 at byte " + std::to_string(invalid));
-    }
+    ROLLCALL_RETURN_IF_ERROR(CheckText(text));
     std::vector<TextPiece> pieces;
     added_tokens_.Split(text, special, &pieces);
     std::vector<int32_t> ids;
@@ -67,6 +80,43 @@ class ByteLevelTokenizer final : public Tokenizer {
       for (const std::string& word : words) bpe_->Encode(word, &ids);
     }
     return ids;
+  }
+
+  StatusOr<EncodedText> EncodeWithOffsets(std::string_view text,
+                                          SpecialTokens special) const override {
+    ROLLCALL_RETURN_IF_ERROR(CheckText(text));
+    std::vector<TextPiece> pieces;
+    added_tokens_.Split(text, special, &pieces);
+    EncodedText encoded;
+    for (const TextPiece& piece : pieces) {
+      const auto piece_begin = static_cast<size_t>(piece.text.data() - text.data());
+      if (piece.id >= 0) {
+        encoded.ids.push_back(piece.id);
+        encoded.ranges.push_back({static_cast<uint32_t>(piece_begin),
+                                  static_cast<uint32_t>(piece_begin + piece.text.size())});
+        continue;
+      }
+      ROLLCALL_ASSIGN_OR_RETURN(const std::vector<std::string> words,
+                                pre_tokenizer_.Split(piece.text));
+      const size_t first = encoded.ids.size();
+      size_t num_bytes = 0;
+      for (const std::string& word : words) {
+        bpe_->Encode(word, &encoded.ids);
+        num_bytes += word.size();
+      }
+      // Prefix spaces are all that can be there more.
+      size_t extra = num_bytes - piece.text.size();
+      size_t begin = piece_begin;
+      for (size_t i = first; i < encoded.ids.size(); ++i) {
+        size_t size = bpe_->NumBytes(encoded.ids[i]);
+        const size_t inserted = std::min(extra, size);
+        extra -= inserted;
+        size -= inserted;
+        encoded.ranges.push_back(WholeCharacters(text, begin, begin + std::max<size_t>(size, 1)));
+        begin += size;
+      }
+    }
+    return encoded;
   }
 
   StatusOr<std::string> Decode(std::span<const int32_t> ids, Skip skip) const override {

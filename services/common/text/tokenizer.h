@@ -12,6 +12,21 @@
 
 namespace rollcall {
 
+// A range of bytes [begin, end) of the text that was encoded.
+struct ByteRange {
+  uint32_t begin = 0;
+  uint32_t end = 0;
+  bool operator==(const ByteRange&) const = default;
+};
+
+// Ids, and for each of them the part of the original text it came from: whole characters, so
+// tokens that share a character have overlapping ranges. What a normalizer or pre-tokenizer put in
+// (a prefix space) has the range of the character it was put beside.
+struct EncodedText {
+  std::vector<int32_t> ids;
+  std::vector<ByteRange> ranges;  // one for each id
+};
+
 // Thread-safe and immutable.
 class Tokenizer {
  public:
@@ -22,6 +37,9 @@ class Tokenizer {
   // No BOS or EOS is added. kInvalidArgument: the text is not UTF-8.
   virtual StatusOr<std::vector<int32_t>> Encode(std::string_view text,
                                                 SpecialTokens special) const = 0;
+  // The same ids as Encode(), with their ranges.
+  virtual StatusOr<EncodedText> EncodeWithOffsets(std::string_view text,
+                                                  SpecialTokens special) const = 0;
   enum class Skip { kNothing, kSpecial };
   // Bytes that are no valid UTF-8 become U+FFFD. kInvalidArgument: an id outside the vocabulary.
   virtual StatusOr<std::string> Decode(std::span<const int32_t> ids, Skip skip) const = 0;

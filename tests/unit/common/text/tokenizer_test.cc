@@ -52,6 +52,15 @@ TEST_CASE("Decode: skips special tokens, repairs UTF-8, refuses foreign ids", "[
   }
 }
 
+TEST_CASE("EncodeWithOffsets: ranges are whole characters of the text", "[unit][text]") {
+  REQUIRE_OK_AND_ASSIGN(const EncodedText encoded,
+                        Bytes()->EncodeWithOffsets("aé<|endoftext|>b", kParse));
+  CHECK(encoded.ids == Ids{'a', 0xC3, 0xA9, 256, 'b'});
+  CHECK(encoded.ranges == std::vector<ByteRange>{{0, 1}, {1, 3}, {1, 3}, {3, 16}, {16, 17}});
+  CHECK(Bytes()->EncodeWithOffsets("\xFF", kAsText).status().code() ==
+        StatusCode::kInvalidArgument);
+}
+
 TEST_CASE("Encode: text that is not UTF-8 is refused with the place", "[unit][text]") {
   const auto ids = Bytes()->Encode("ab\xFF", kAsText);
   CHECK(Message(ids.status()) == "text is not UTF-8 at byte 2");

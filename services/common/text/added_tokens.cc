@@ -1,8 +1,10 @@
 #include "services/common/text/added_tokens.h"
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
+#include "services/common/text/unicode.h"
 #include "services/common/text/utf8.h"
 
 namespace rollcall {
@@ -15,99 +17,80 @@ size_t PreviousCodePoint(std::string_view text, size_t end) {
   return begin;
 }
 
-// \w of the reference's regex library.
-constexpr std::string_view kWordChar = "\\A[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]";
+bool TouchesWord(std::string_view text, size_t begin, size_t end) {
+  const auto is_word = [&](size_t offset) {
+    return CharTable::Get().Has(DecodeUtf8(text, offset).code_point, kWord);
+  };
+  return (begin > 0 && is_word(PreviousCodePoint(text, begin))) ||
+         (end < text.size() && is_word(end));
+}
 
 }  // namespace
 
-void AddedTokens::Trie::Insert(std::string_view content, int32_t token) {
-  int32_t node = 0;
-  for (const char c : content) {
-    const auto byte = static_cast<uint8_t>(c);
-    int32_t child = Child(node, byte);
-    if (child < 0) {
-      child = static_cast<int32_t>(nodes.size());
-      nodes.emplace_back();
-      auto& edges = nodes[node].edges;
-      edges.insert(std::lower_bound(edges.begin(), edges.end(), std::pair(byte, 0)),
-                   std::pair(byte, child));
-    }
-    node = child;
-  }
-  nodes[node].token = token;
-}
-
-int32_t AddedTokens::Trie::Child(int32_t node, uint8_t byte) const {
-  const auto& edges = nodes[node].edges;
-  const auto it = std::lower_bound(edges.begin(), edges.end(), std::pair(byte, 0));
-  return it != edges.end() && it->first == byte ? it->second : -1;
-}
-
-int32_t AddedTokens::Trie::LongestAt(std::string_view text, size_t offset) const {
-  int32_t best = -1;
-  int32_t node = 0;
-  for (size_t i = offset; i < text.size(); ++i) {
-    node = Child(node, static_cast<uint8_t>(text[i]));
-    if (node < 0) break;
-    if (nodes[node].token >= 0) best = nodes[node].token;
-  }
-  return best;
-}
-
-StatusOr<AddedTokens> AddedTokens::Create(std::vector<AddedToken> tokens) {
+StatusOr<AddedTokens> AddedTokens::Create(std::vector<AddedToken> tokens,
+                                          const std::vector<std::string>& normalized) {
   AddedTokens added;
-  if (std::any_of(tokens.begin(), tokens.end(), [](const auto& t) { return t.single_word; })) {
-    ROLLCALL_ASSIGN_OR_RETURN(added.word_char_, Regex::Compile(kWordChar, {}));
-  }
+  std::vector<std::pair<std::string_view, int32_t>> originals;
+  std::vector<std::pair<std::string_view, int32_t>> others;
+  std::unordered_set<std::string_view> seen;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    Trie& trie = tokens[i].normalized ? added.normalized_ : added.raw_;
-    trie.Insert(tokens[i].content, static_cast<int32_t>(i));
+    std::string_view content = tokens[i].content;
+    if (!tokens[i].normalized) {
+      originals.emplace_back(content, static_cast<int32_t>(i));
+    } else {
+      if (!normalized.empty()) content = normalized[i];
+      if (!seen.insert(content).second) {
+        return InvalidArgument("added_tokens[" + std::to_string(i) + "]: '" + tokens[i].content +
+                               "' is the same as another one when normalized");
+      }
+      others.emplace_back(content, static_cast<int32_t>(i));
+    }
   }
+  const auto make = [](std::vector<std::pair<std::string_view, int32_t>> entries) {
+    TokenSet set;
+    for (const auto& [content, index] : entries) {
+      if (!content.empty()) set.starts.set(static_cast<uint8_t>(content.front()));
+    }
+    set.trie = Trie(std::move(entries));
+    return set;
+  };
+  added.original_ = make(std::move(originals));
+  added.normalized_ = make(std::move(others));
   added.tokens_ = std::move(tokens);
   return added;
 }
 
-bool AddedTokens::TouchesWord(std::string_view text, size_t begin, size_t end) const {
-  RegexMatcher matcher(*word_char_);
-  const auto is_word_char = [&](std::string_view character) {
-    const StatusOr<bool> found = matcher.Find(character, 0);
-    return found.ok() && *found;
-  };
-  return (begin > 0 && is_word_char(text.substr(PreviousCodePoint(text, begin)))) ||
-         (end < text.size() && is_word_char(text.substr(end)));
-}
-
-void AddedTokens::Split(std::string_view text, Tokenizer::SpecialTokens special,
-                        std::vector<TextPiece>* pieces) const {
-  std::vector<TextPiece> first;
-  SplitPass(raw_, text, special, &first);
-  for (const TextPiece& piece : first) {
-    if (piece.id >= 0) {
-      pieces->push_back(piece);
-    } else {
-      SplitPass(normalized_, piece.text, special, pieces);
-    }
-  }
-}
-
-void AddedTokens::SplitPass(const Trie& trie, std::string_view text,
-                            Tokenizer::SpecialTokens special,
-                            std::vector<TextPiece>* pieces) const {
+void AddedTokens::Split(Pass pass, std::string_view text, size_t base,
+                        Tokenizer::SpecialTokens special, std::vector<Piece>* pieces) const {
+  const TokenSet& set = Set(pass);
   size_t plain_begin = 0;
-  const auto flush = [&](size_t end) {
-    if (plain_begin < end) pieces->push_back({-1, text.substr(plain_begin, end - plain_begin)});
+  const auto put = [&](size_t begin, size_t end, int32_t id) {
+    pieces->push_back({static_cast<uint32_t>(base + begin), static_cast<uint32_t>(base + end), id});
   };
   size_t offset = 0;
-  while (offset < text.size() && trie.nodes.size() > 1) {
-    const int32_t index = trie.LongestAt(text, offset);
-    if (index < 0) {
+  while (offset < text.size() && set.starts.any()) {
+    if (!set.starts[static_cast<uint8_t>(text[offset])]) {
       ++offset;
       continue;
     }
-    const AddedToken& token = tokens_[index];
+    int32_t index = Trie::kNone;
     size_t begin = offset;
-    size_t end = offset + token.content.size();
+    size_t end = offset;
+    int32_t node = Trie::kRoot;
+    for (size_t i = offset; i < text.size(); ++i) {
+      node = set.trie.Child(node, static_cast<uint8_t>(text[i]));
+      if (node == Trie::kNone) break;
+      if (set.trie.Value(node) != Trie::kNone) {
+        index = set.trie.Value(node);
+        end = i + 1;
+      }
+    }
+    if (index == Trie::kNone) {
+      ++offset;
+      continue;
+    }
     offset = end;  // what is declined below is passed over whole, as the reference does
+    const AddedToken& token = tokens_[index];
     if (token.special && special == Tokenizer::SpecialTokens::kAsText) continue;
     if (token.single_word && TouchesWord(text, begin, end)) continue;
     if (token.lstrip) {
@@ -125,11 +108,11 @@ void AddedTokens::SplitPass(const Trie& trie, std::string_view text,
         end += step.num_bytes;
       }
     }
-    flush(begin);
-    pieces->push_back({token.id, text.substr(begin, end - begin)});
+    if (plain_begin < begin) put(plain_begin, begin, -1);
+    put(begin, end, token.id);
     plain_begin = end;
   }
-  flush(text.size());
+  if (plain_begin < text.size()) put(plain_begin, text.size(), -1);
 }
 
 }  // namespace rollcall

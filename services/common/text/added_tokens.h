@@ -1,16 +1,16 @@
 // Tokens that are found in the text as they are, before it is cut into words.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "services/base/status/status.h"
-#include "services/common/text/regex.h"
+#include "services/common/text/pre_tokenizer.h"
 #include "services/common/text/tokenizer.h"
+#include "services/common/text/trie.h"
 
 namespace rollcall {
 
@@ -24,47 +24,36 @@ struct AddedToken {
   bool rstrip = false;
 };
 
-// A piece of the text: a token, or plain text (id -1).
-struct TextPiece {
-  int32_t id = -1;
-  std::string_view text;
-};
-
 // Immutable and thread-safe.
 class AddedTokens {
  public:
-  static StatusOr<AddedTokens> Create(std::vector<AddedToken> tokens);
+  // What tokens with `normalized` look like in normalized text, by index; empty: as they are.
+  // kInvalidArgument: two of them look the same.
+  static StatusOr<AddedTokens> Create(std::vector<AddedToken> tokens,
+                                      const std::vector<std::string>& normalized);
   AddedTokens() = default;
 
-  // Cuts the text at its added tokens, leftmost first, longest first. With kAsText special tokens
-  // stay text, also where they hide another one. The pieces view `text`, which must be UTF-8.
+  // Which tokens are searched for: those of the text as it came, those of normalized text.
+  enum class Pass { kOriginal, kNormalized };
+  bool empty(Pass pass) const { return Set(pass).starts.none(); }
+  // Cuts a text that begins at `base` at its added tokens, leftmost first, longest first. With
+  // kAsText special tokens stay text, also where they hide another one. `text` must be UTF-8.
   // Appends to *pieces; O(length x longest token).
-  void Split(std::string_view text, Tokenizer::SpecialTokens special,
-             std::vector<TextPiece>* pieces) const;
+  void Split(Pass pass, std::string_view text, size_t base, Tokenizer::SpecialTokens special,
+             std::vector<Piece>* pieces) const;
 
   const std::vector<AddedToken>& tokens() const { return tokens_; }
 
  private:
-  // A trie node is an index into nodes; edges of a node are sorted by byte.
-  struct Node {
-    std::vector<std::pair<uint8_t, int32_t>> edges;
-    int32_t token = -1;  // index into tokens_
+  struct TokenSet {
+    Trie trie;                // values are indices into tokens_
+    std::bitset<256> starts;  // first bytes
   };
-  struct Trie {
-    std::vector<Node> nodes = std::vector<Node>(1);
-    void Insert(std::string_view content, int32_t token);
-    int32_t Child(int32_t node, uint8_t byte) const;
-    // The longest token that begins at `offset`, -1 when none does.
-    int32_t LongestAt(std::string_view text, size_t offset) const;
-  };
-  bool TouchesWord(std::string_view text, size_t begin, size_t end) const;
-  void SplitPass(const Trie& trie, std::string_view text, Tokenizer::SpecialTokens special,
-                 std::vector<TextPiece>* pieces) const;
+  const TokenSet& Set(Pass pass) const { return pass == Pass::kOriginal ? original_ : normalized_; }
 
   std::vector<AddedToken> tokens_;
-  std::optional<Regex> word_char_;  // set when a token is single_word
-  Trie raw_;
-  Trie normalized_;
+  TokenSet original_;
+  TokenSet normalized_;
 };
 
 }  // namespace rollcall

@@ -19,4 +19,9 @@ std::string EncodeByteLevel(std::string_view bytes);
 // The bytes of a token written in the alphabet; nothing when a character is not of the alphabet.
 std::optional<std::string> DecodeByteLevel(std::string_view token);
 
+// SentencePiece's token of a byte, "<0x0A>".
+std::string ByteToken(uint8_t byte);
+// The byte of such a token (two hexadecimal digits of either case), -1 for any other.
+int ByteOfToken(std::string_view token);
+
 }  // namespace rollcall

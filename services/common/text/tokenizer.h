@@ -1,4 +1,5 @@
-// Byte-level BPE from a Hugging Face tokenizer.json.
+// Text to token ids and back, as a Hugging Face tokenizer.json says. docs/tokenizers.md has what is
+// supported and how it is compared with the `tokenizers` library.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +28,18 @@ struct EncodedText {
   std::vector<ByteRange> ranges;  // one for each id
 };
 
+// Text from ids that come one by one; made by a tokenizer, used by one thread.
+class Detokenizer {
+ public:
+  virtual ~Detokenizer() = default;
+  // What is final now: whole characters, and nothing that a later id could still change. All that
+  // Push() and Finish() return, one after the other, is Decode() of all the ids.
+  // kInvalidArgument: an id outside the vocabulary; it is left out.
+  virtual StatusOr<std::string> Push(int32_t id) = 0;
+  // The rest. Then a new text begins.
+  virtual StatusOr<std::string> Finish() = 0;
+};
+
 // Thread-safe and immutable.
 class Tokenizer {
  public:
@@ -34,22 +47,30 @@ class Tokenizer {
   // Special tokens in the text become their ids only with kParse; user text takes kAsText, so that
   // text can never smuggle in a control token.
   enum class SpecialTokens { kAsText, kParse };
-  // No BOS or EOS is added. kInvalidArgument: the text is not UTF-8.
+  // No BOS or EOS is added. kInvalidArgument: the text is not UTF-8, or has a part for which the
+  // vocabulary has nothing, not even an unknown token. kResourceExhausted: a pattern of the
+  // tokenizer gave up on the text.
   virtual StatusOr<std::vector<int32_t>> Encode(std::string_view text,
                                                 SpecialTokens special) const = 0;
   // The same ids as Encode(), with their ranges.
   virtual StatusOr<EncodedText> EncodeWithOffsets(std::string_view text,
                                                   SpecialTokens special) const = 0;
+  // The ids of Encode() with what the post-processor of the file puts around one text (BOS, EOS,
+  // [CLS], [SEP]).
+  virtual StatusOr<std::vector<int32_t>> EncodeForModel(std::string_view text,
+                                                        SpecialTokens special) const = 0;
   enum class Skip { kNothing, kSpecial };
   // Bytes that are no valid UTF-8 become U+FFFD. kInvalidArgument: an id outside the vocabulary.
   virtual StatusOr<std::string> Decode(std::span<const int32_t> ids, Skip skip) const = 0;
+  // Decode() one id at a time. The tokenizer must outlive the detokenizer.
+  virtual std::unique_ptr<Detokenizer> NewDetokenizer(Skip skip) const = 0;
   // Largest id + 1.
   virtual int32_t vocab_size() const = 0;
   // Id of a token by its exact content, -1 when there is none.
   virtual int32_t TokenId(std::string_view content) const = 0;
 };
 
-// kInvalidArgument names the file and the feature that is not supported.
+// kInvalidArgument names the file, the key in it, and what is wrong or not supported.
 StatusOr<std::shared_ptr<const Tokenizer>> LoadTokenizer(const std::string& directory);
 StatusOr<std::shared_ptr<const Tokenizer>> ParseTokenizer(std::string_view json,
                                                           std::string_view origin);

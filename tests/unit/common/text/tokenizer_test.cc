@@ -81,58 +81,6 @@ TEST_CASE("Encode: random valid UTF-8 comes back from Decode", "[unit][text]") {
   }
 }
 
-TEST_CASE("ParseTokenizer: what is not supported is named", "[unit][text]") {
-  const Json valid = Json::parse(ByteTokenizerJson());
-  const auto refused = [&](const std::string& pointer, const Json& value) {
-    Json changed = valid;
-    changed[Json::json_pointer(pointer)] = value;
-    const auto tokenizer = ParseTokenizer(changed.dump(), "m/tokenizer.json");
-    CHECK(tokenizer.status().code() == StatusCode::kInvalidArgument);
-    return Message(tokenizer.status());
-  };
-  CHECK(refused("/normalizer", {{"type", "NFC"}}) ==
-        "m/tokenizer.json: normalizer: {\"type\":\"NFC\"} is not supported; supported: null");
-  CHECK(refused("/model/type", "Unigram") ==
-        "m/tokenizer.json: model.type: \"Unigram\" is not supported; supported: \"BPE\"");
-  CHECK(refused("/model/byte_fallback", true).find("model.byte_fallback: true") !=
-        std::string::npos);
-  CHECK(refused("/model/dropout", 0.1).find("model.dropout") != std::string::npos);
-  CHECK(refused("/model/surprise", 1).find("key 'surprise'") != std::string::npos);
-  CHECK(refused("/surprise", 1).find("key 'surprise'") != std::string::npos);
-  CHECK(refused("/model/end_of_word_suffix", "</w>").find("end_of_word_suffix") !=
-        std::string::npos);
-  CHECK(refused("/decoder", nullptr).find("decoder: null") != std::string::npos);
-  CHECK(refused("/pre_tokenizer", {{"type", "Metaspace"}}).find("Metaspace") != std::string::npos);
-  CHECK(refused("/pre_tokenizer", nullptr).find("pre_tokenizer: null") != std::string::npos);
-  CHECK(refused("/model/merges", Json::array({"a b c"})).find("model.merges[0]") !=
-        std::string::npos);
-  CHECK(refused("/model/merges", Json::array({"a b"}))
-            .find("model.merges[0]: 'ab' is not in model.vocab") != std::string::npos);
-  CHECK(refused("/model/vocab/a", 98).find("id 98 is given twice") != std::string::npos);
-  CHECK(refused("/model/vocab/a", -1).find("model.vocab: id -1") != std::string::npos);
-  CHECK(refused("/added_tokens/0/id", 300)
-            .find("added_tokens[0]: '<|endoftext|>' has id 300, expected 256") !=
-        std::string::npos);
-  CHECK(refused("/added_tokens/0/content", "").find("added_tokens[0]") != std::string::npos);
-}
-
-TEST_CASE("ParseTokenizer: a vocabulary without all bytes is refused", "[unit][text]") {
-  Json changed = Json::parse(ByteTokenizerJson());
-  changed["model"]["vocab"].erase("Ġ");
-  changed["added_tokens"] = Json::array();
-  CHECK(Message(ParseTokenizer(changed.dump(), "t").status())
-            .find("model.vocab: byte 32 has no token ('Ġ'") != std::string::npos);
-}
-
-TEST_CASE("ParseTokenizer: a merge into a special token is refused", "[unit][text]") {
-  Json changed = Json::parse(ByteTokenizerJson());
-  changed["model"]["vocab"]["ab"] = 256;
-  changed["added_tokens"][0]["content"] = "ab";
-  changed["model"]["merges"] = Json::array({"a b"});
-  CHECK(Message(ParseTokenizer(changed.dump(), "t").status()).find("special token 'ab'") !=
-        std::string::npos);
-}
-
 TEST_CASE("Encode: ignore_merges never makes a special token of plain text", "[unit][text]") {
   Json changed = Json::parse(ByteTokenizerJson());
   changed["model"]["vocab"]["ab"] = 256;

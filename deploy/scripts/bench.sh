@@ -6,6 +6,7 @@ usage: ./dev bench NAME [--json]
 
   startup         `rollcall up` and submit, to the first optimizer step of a tiny model
   control-plane   1,000 simulated workers against one coordinator
+  tokenizer       encoding and decoding beside the `tokenizers` library, one thread each
 
 --json prints one object: {"bench", "machine", "rows": [{"case", "figure", "unit", "value",
 "peer", "peer_value", "ratio"}]}; peer fields only where there is a yardstick, ratio is ours over
@@ -24,6 +25,10 @@ command_bench() {
     control-plane)
       command_build release --target control_plane_bench
       exec "$ROOT/build/release/bin/control_plane_bench" "$@" ;;
+    tokenizer)
+      setup_test
+      command_build release --target tokenizer_bench
+      exec "$VENV/bin/python" "$SCRIPTS/bench_tokenizer.py" --bin "$ROOT/build/release/bin" "$@" ;;
     *) help_bench >&2; die "unknown benchmark '$name'" ;;
   esac
 }

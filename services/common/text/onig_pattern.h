@@ -8,9 +8,10 @@
 
 namespace rollcall {
 
-// The same language as a PCRE2 pattern (UTF, UCP, multi-line anchors). Rewrites \s and \w, whose
-// character sets differ (U+180E, marks), and refuses with kInvalidArgument what the two engines
-// read differently: nested classes, &&, \h, \v, \b and other escapes outside the known set.
+// The same language as a PCRE2 pattern (UTF, UCP, multi-line anchors). Character classes (\s, \w,
+// \d, \p{...} of a general category or a script) are rewritten to what Oniguruma puts in them:
+// PCRE2's data is older. Refuses with kInvalidArgument what the two engines read differently:
+// nested classes, &&, \h, \v, \b, other properties, and other escapes outside the known set.
 StatusOr<std::string> TranslateOniguruma(std::string_view pattern);
 
 }  // namespace rollcall

@@ -24,78 +24,56 @@ struct TraitRange {
   uint16_t traits;
 };
 
-// Characters of Unicode 15.1 to 17, which ICU 72 takes for unassigned.
-constexpr TraitRange kNewer[] = {
-    {0x897, 0x897, kMark | kWord},
-    {0x1B4E, 0x1B4F, kPunctuationNow},
-    {0x1B7F, 0x1B7F, kPunctuationNow},
-    {0x1C89, 0x1C8A, kLetter | kWord},
-    {0x2427, 0x2429, kSymbol},
-    {0x2FFC, 0x2FFF, kSymbol},
-    {0x31E4, 0x31E5, kSymbol},
-    {0x31EF, 0x31EF, kSymbol},
-    {0xA7CB, 0xA7CD, kLetter | kWord},
-    {0xA7DA, 0xA7DC, kLetter | kWord},
-    {0x105C0, 0x105F3, kLetter | kWord},
-    {0x10D40, 0x10D49, kNumber | kNumeric | kWord},
-    {0x10D4A, 0x10D65, kLetter | kWord},
-    {0x10D69, 0x10D6D, kMark | kWord},
-    {0x10D6E, 0x10D6E, kPunctuationNow},
-    {0x10D6F, 0x10D85, kLetter | kWord},
-    {0x10D8E, 0x10D8F, kSymbol},
-    {0x10EC2, 0x10EC4, kLetter | kWord},
-    {0x10EFC, 0x10EFC, kMark | kWord},
-    {0x11380, 0x11389, kLetter | kWord},
-    {0x1138B, 0x1138B, kLetter | kWord},
-    {0x1138E, 0x1138E, kLetter | kWord},
-    {0x11390, 0x113B5, kLetter | kWord},
-    {0x113B7, 0x113B7, kLetter | kWord},
-    {0x113B8, 0x113C0, kMark | kWord},
-    {0x113C2, 0x113C2, kMark | kWord},
-    {0x113C5, 0x113C5, kMark | kWord},
-    {0x113C7, 0x113CA, kMark | kWord},
-    {0x113CC, 0x113D0, kMark | kWord},
-    {0x113D1, 0x113D1, kLetter | kWord},
-    {0x113D2, 0x113D2, kMark | kWord},
-    {0x113D3, 0x113D3, kLetter | kWord},
-    {0x113D4, 0x113D5, kPunctuationNow},
-    {0x113D7, 0x113D8, kPunctuationNow},
-    {0x113E1, 0x113E2, kMark | kWord},
-    {0x116D0, 0x116E3, kNumber | kNumeric | kWord},
-    {0x11BC0, 0x11BE0, kLetter | kWord},
-    {0x11BE1, 0x11BE1, kPunctuationNow},
-    {0x11BF0, 0x11BF9, kNumber | kNumeric | kWord},
-    {0x11DE0, 0x11DE9, kNumeric},
-    {0x11F5A, 0x11F5A, kMark | kWord},
-    {0x13460, 0x143FA, kLetter | kWord},
-    {0x16100, 0x1611D, kLetter | kWord},
-    {0x1611E, 0x1612F, kMark | kWord},
-    {0x16130, 0x16139, kNumber | kNumeric | kWord},
-    {0x16D40, 0x16D6C, kLetter | kWord},
-    {0x16D6D, 0x16D6F, kPunctuationNow},
-    {0x16D70, 0x16D79, kNumber | kNumeric | kWord},
-    {0x16FF4, 0x16FF6, kNumeric},
-    {0x18CFF, 0x18CFF, kLetter | kWord},
-    {0x1CC00, 0x1CCEF, kSymbol},
-    {0x1CCF0, 0x1CCF9, kNumber | kNumeric | kWord},
-    {0x1CD00, 0x1CEB3, kSymbol},
-    {0x1E5D0, 0x1E5ED, kLetter | kWord},
-    {0x1E5EE, 0x1E5EF, kMark | kWord},
-    {0x1E5F0, 0x1E5F0, kLetter | kWord},
-    {0x1E5F1, 0x1E5FA, kNumber | kNumeric | kWord},
-    {0x1E5FF, 0x1E5FF, kPunctuationNow},
-    {0x1F8B2, 0x1F8BB, kSymbol},
-    {0x1F8C0, 0x1F8C1, kSymbol},
-    {0x1FA89, 0x1FA89, kSymbol},
-    {0x1FA8F, 0x1FA8F, kSymbol},
-    {0x1FABE, 0x1FABE, kSymbol},
-    {0x1FAC6, 0x1FAC6, kSymbol},
-    {0x1FADC, 0x1FADC, kSymbol},
-    {0x1FADF, 0x1FADF, kSymbol},
-    {0x1FAE9, 0x1FAE9, kSymbol},
-    {0x1FBCB, 0x1FBEF, kSymbol},
-    {0x2EBF0, 0x2EE5D, kLetter | kWord},
+struct NewRange {
+  char32_t first;
+  char32_t last;
+  UCharCategory category;  // of marks, punctuation and symbols one for all
 };
+
+// Characters of Unicode 15.1 and 16, which ICU 72 takes for unassigned.
+constexpr NewRange kNewer[] = {
+    {0x897, 0x897, U_NON_SPACING_MARK},         {0x1B4E, 0x1B4F, U_OTHER_PUNCTUATION},
+    {0x1B7F, 0x1B7F, U_OTHER_PUNCTUATION},      {0x1C89, 0x1C89, U_UPPERCASE_LETTER},
+    {0x1C8A, 0x1C8A, U_LOWERCASE_LETTER},       {0x2427, 0x2429, U_OTHER_SYMBOL},
+    {0x2FFC, 0x2FFF, U_OTHER_SYMBOL},           {0x31E4, 0x31E5, U_OTHER_SYMBOL},
+    {0x31EF, 0x31EF, U_OTHER_SYMBOL},           {0xA7CB, 0xA7CC, U_UPPERCASE_LETTER},
+    {0xA7CD, 0xA7CD, U_LOWERCASE_LETTER},       {0xA7DA, 0xA7DA, U_UPPERCASE_LETTER},
+    {0xA7DB, 0xA7DB, U_LOWERCASE_LETTER},       {0xA7DC, 0xA7DC, U_UPPERCASE_LETTER},
+    {0x105C0, 0x105F3, U_OTHER_LETTER},         {0x10D40, 0x10D49, U_DECIMAL_DIGIT_NUMBER},
+    {0x10D4A, 0x10D4D, U_OTHER_LETTER},         {0x10D4E, 0x10D4E, U_MODIFIER_LETTER},
+    {0x10D4F, 0x10D4F, U_OTHER_LETTER},         {0x10D50, 0x10D65, U_UPPERCASE_LETTER},
+    {0x10D69, 0x10D6D, U_NON_SPACING_MARK},     {0x10D6E, 0x10D6E, U_OTHER_PUNCTUATION},
+    {0x10D6F, 0x10D6F, U_MODIFIER_LETTER},      {0x10D70, 0x10D85, U_LOWERCASE_LETTER},
+    {0x10D8E, 0x10D8F, U_OTHER_SYMBOL},         {0x10EC2, 0x10EC4, U_OTHER_LETTER},
+    {0x10EFC, 0x10EFC, U_NON_SPACING_MARK},     {0x11380, 0x11389, U_OTHER_LETTER},
+    {0x1138B, 0x1138B, U_OTHER_LETTER},         {0x1138E, 0x1138E, U_OTHER_LETTER},
+    {0x11390, 0x113B5, U_OTHER_LETTER},         {0x113B7, 0x113B7, U_OTHER_LETTER},
+    {0x113B8, 0x113C0, U_NON_SPACING_MARK},     {0x113C2, 0x113C2, U_NON_SPACING_MARK},
+    {0x113C5, 0x113C5, U_NON_SPACING_MARK},     {0x113C7, 0x113CA, U_NON_SPACING_MARK},
+    {0x113CC, 0x113D0, U_NON_SPACING_MARK},     {0x113D1, 0x113D1, U_OTHER_LETTER},
+    {0x113D2, 0x113D2, U_NON_SPACING_MARK},     {0x113D3, 0x113D3, U_OTHER_LETTER},
+    {0x113D4, 0x113D5, U_OTHER_PUNCTUATION},    {0x113D7, 0x113D8, U_OTHER_PUNCTUATION},
+    {0x113E1, 0x113E2, U_NON_SPACING_MARK},     {0x116D0, 0x116E3, U_DECIMAL_DIGIT_NUMBER},
+    {0x11BC0, 0x11BE0, U_OTHER_LETTER},         {0x11BE1, 0x11BE1, U_OTHER_PUNCTUATION},
+    {0x11BF0, 0x11BF9, U_DECIMAL_DIGIT_NUMBER}, {0x11F5A, 0x11F5A, U_NON_SPACING_MARK},
+    {0x13460, 0x143FA, U_OTHER_LETTER},         {0x16100, 0x1611D, U_OTHER_LETTER},
+    {0x1611E, 0x1612F, U_NON_SPACING_MARK},     {0x16130, 0x16139, U_DECIMAL_DIGIT_NUMBER},
+    {0x16D40, 0x16D42, U_MODIFIER_LETTER},      {0x16D43, 0x16D6A, U_OTHER_LETTER},
+    {0x16D6B, 0x16D6C, U_MODIFIER_LETTER},      {0x16D6D, 0x16D6F, U_OTHER_PUNCTUATION},
+    {0x16D70, 0x16D79, U_DECIMAL_DIGIT_NUMBER}, {0x18CFF, 0x18CFF, U_OTHER_LETTER},
+    {0x1CC00, 0x1CCEF, U_OTHER_SYMBOL},         {0x1CCF0, 0x1CCF9, U_DECIMAL_DIGIT_NUMBER},
+    {0x1CD00, 0x1CEB3, U_OTHER_SYMBOL},         {0x1E5D0, 0x1E5ED, U_OTHER_LETTER},
+    {0x1E5EE, 0x1E5EF, U_NON_SPACING_MARK},     {0x1E5F0, 0x1E5F0, U_OTHER_LETTER},
+    {0x1E5F1, 0x1E5FA, U_DECIMAL_DIGIT_NUMBER}, {0x1E5FF, 0x1E5FF, U_OTHER_PUNCTUATION},
+    {0x1F8B2, 0x1F8BB, U_OTHER_SYMBOL},         {0x1F8C0, 0x1F8C1, U_OTHER_SYMBOL},
+    {0x1FA89, 0x1FA89, U_OTHER_SYMBOL},         {0x1FA8F, 0x1FA8F, U_OTHER_SYMBOL},
+    {0x1FABE, 0x1FABE, U_OTHER_SYMBOL},         {0x1FAC6, 0x1FAC6, U_OTHER_SYMBOL},
+    {0x1FADC, 0x1FADC, U_OTHER_SYMBOL},         {0x1FADF, 0x1FADF, U_OTHER_SYMBOL},
+    {0x1FAE9, 0x1FAE9, U_OTHER_SYMBOL},         {0x1FBCB, 0x1FBEF, U_OTHER_SYMBOL},
+    {0x2EBF0, 0x2EE5D, U_OTHER_LETTER},
+};
+// Numbers of Unicode 17.
+constexpr TraitRange kNewest[] = {{0x11DE0, 0x11DE9, kNumeric}, {0x16FF4, 0x16FF6, kNumeric}};
 
 struct CaseRange {
   char32_t first;
@@ -154,19 +132,22 @@ bool IsAsciiPunctuation(char32_t c) {
          (c >= 0x7B && c <= 0x7E);
 }
 
+uint16_t TraitsOfCategory(uint32_t category) {
+  const auto is = [&](uint32_t mask) { return (category & mask) != 0; };
+  uint32_t traits = 0;
+  if (is(U_GC_L_MASK)) traits |= kLetter;
+  if (is(U_GC_N_MASK)) traits |= kNumber | kNumeric;
+  if (is(U_GC_L_MASK | U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) traits |= kWord;
+  return static_cast<uint16_t>(traits);
+}
+
 uint16_t ComputeTraits(char32_t c) {
   const auto code_point = static_cast<UChar32>(c);
   const uint32_t category = U_GET_GC_MASK(code_point);
   const auto is = [&](uint32_t mask) { return (category & mask) != 0; };
-  uint32_t traits = StableForms(c);
-  if (is(U_GC_L_MASK)) traits |= kLetter;
-  if (is(U_GC_N_MASK)) traits |= kNumber | kNumeric;
-  if (is(U_GC_M_MASK)) traits |= kMark;
-  if (is(U_GC_P_MASK)) traits |= kPunctuationNow;
-  if (is(U_GC_S_MASK)) traits |= kSymbol;
+  uint32_t traits = StableForms(c) | TraitsOfCategory(category);
   if (IsWhiteSpace(c)) traits |= kSpace;
-  if (is(U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK) ||
-      u_hasBinaryProperty(code_point, UCHAR_ALPHABETIC) != 0 ||
+  if (u_hasBinaryProperty(code_point, UCHAR_ALPHABETIC) != 0 ||
       u_hasBinaryProperty(code_point, UCHAR_JOIN_CONTROL) != 0) {
     traits |= kWord;
   }
@@ -208,10 +189,13 @@ Tables MakeTables() {
     return static_cast<UBool>(1);
   };
   u_enumCharTypes(add_range, &all);
-  for (const TraitRange& range : kNewer) {
-    // All of them are still unassigned for the older data; a later ICU agrees.
-    ForEach(range, &all,
-            [&](uint16_t) { return static_cast<uint16_t>(kAllStable | range.traits); });
+  // All of them are still unassigned for the older data; a later ICU agrees.
+  for (const NewRange& range : kNewer) {
+    const uint16_t traits = TraitsOfCategory(U_MASK(range.category)) | kAllStable;
+    for (char32_t c = range.first; c <= range.last; ++c) all[c] = traits;
+  }
+  for (const TraitRange& range : kNewest) {
+    ForEach(range, &all, [&](uint16_t t) { return static_cast<uint16_t>(t | range.traits); });
   }
   for (const TraitRange& range : kOlder) {
     ForEach(range, &all, [&](uint16_t t) { return static_cast<uint16_t>(t | range.traits); });
@@ -252,6 +236,20 @@ CharTable::CharTable() {
 const CharTable& CharTable::Get() {
   static const CharTable table;
   return table;
+}
+
+uint32_t CategoryMask(char32_t c) {
+  const uint32_t mask = U_GET_GC_MASK(static_cast<UChar32>(c));
+  if (mask != U_GC_CN_MASK) return mask;
+  for (const NewRange& range : kNewer) {
+    if (c >= range.first && c <= range.last) return U_MASK(range.category);
+  }
+  return mask;
+}
+
+bool IsNewerThan14(char32_t c) {
+  const int age = AgeTenths(c);
+  return age == 0 || age > 140;
 }
 
 size_t ToLower(char32_t c, char32_t out[2]) {

@@ -11,18 +11,15 @@
 namespace rollcall {
 
 enum CharTrait : uint16_t {
-  kLetter = 1 << 0,          // general category L
-  kNumber = 1 << 1,          // N
-  kNumeric = 1 << 2,         // N of the Digits pre-tokenizer, one version later
-  kMark = 1 << 3,            // M
-  kPunctuationNow = 1 << 4,  // P
-  kSymbol = 1 << 5,          // S
-  kSpace = 1 << 6,           // White_Space
-  kWord = 1 << 7,            // \w: letters, marks, digits, connectors, joiners
-  kPunctuation = 1 << 8,     // ASCII punctuation, and P of Unicode 8.0
-  kUnclean = 1 << 9,         // BERT's cleaning removes it: NUL, U+FFFD, C of Unicode 8.0
-  kMark9 = 1 << 10,          // M of Unicode 9.0
-  kNonSpacing8 = 1 << 11,    // Mn of Unicode 8.0
+  kLetter = 1 << 0,        // general category L
+  kNumber = 1 << 1,        // N
+  kNumeric = 1 << 2,       // N of the Digits pre-tokenizer, one version later
+  kSpace = 1 << 6,         // White_Space
+  kWord = 1 << 7,          // \w: letters, marks, digits, connectors, joiners
+  kPunctuation = 1 << 8,   // ASCII punctuation, and P of Unicode 8.0
+  kUnclean = 1 << 9,       // BERT's cleaning removes it: NUL, U+FFFD, C of Unicode 8.0
+  kMark9 = 1 << 10,        // M of Unicode 9.0
+  kNonSpacing8 = 1 << 11,  // Mn of Unicode 8.0
   // A normalization form leaves it alone, whatever stands beside it.
   kNfcStable = 1 << 12,
   kNfdStable = 1 << 13,
@@ -44,6 +41,11 @@ class CharTable {
   const uint16_t* blocks_ = nullptr;
   const uint16_t* starts_ = nullptr;
 };
+
+// The general category as a bit of ICU's U_GC_*_MASK, with the characters of Unicode 16.
+uint32_t CategoryMask(char32_t c);
+// Whether the character, if it is one, is of a version after Unicode 14.
+bool IsNewerThan14(char32_t c);
 
 // The lower case of one character, without context: one or two code points into `out`.
 size_t ToLower(char32_t c, char32_t out[2]);

@@ -1,6 +1,8 @@
 #include "services/common/text/model_json.h"
 
+#include <charconv>
 #include <cmath>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -18,6 +20,34 @@ constexpr size_t kMaxTokens = size_t{1} << 22;
 constexpr size_t kMaxMerges = size_t{1} << 22;
 constexpr size_t kMaxVocabBytes = 64 << 20;
 constexpr int64_t kMaxWordChars = int64_t{1} << 20;
+
+// The score as the reference reads it: the digits as an integer, divided by a power of ten, which
+// may be one unit off in the last place. Ties between two ways to cut a word hang on it.
+double ReferenceScore(double score) {
+  char text[64];
+  const auto written =
+      std::to_chars(text, text + sizeof(text), std::abs(score), std::chars_format::scientific);
+  const std::string_view digits(text, static_cast<size_t>(written.ptr - text));
+  const size_t e = digits.find('e');
+  uint64_t significand = 0;
+  int exponent = 0;
+  for (const char c : digits.substr(0, e)) {
+    if (c == '.') continue;
+    significand = significand * 10 + static_cast<uint64_t>(c - '0');  // at most 17 digits
+    --exponent;
+  }
+  const std::string_view power = digits.substr(e + 1);
+  int ten = 0;
+  std::from_chars(power.data() + 1, power.data() + power.size(), ten);
+  exponent += 1 + (power.front() == '-' ? -ten : ten);
+  double value = static_cast<double>(significand);
+  const std::string scale = "1e" + std::to_string(std::abs(exponent));
+  double factor = 0;
+  std::from_chars(scale.data(), scale.data() + scale.size(), factor);
+  if (factor == 0) return score;  // past the range of one step
+  value = exponent >= 0 ? value * factor : value / factor;
+  return std::signbit(score) ? -value : value;
+}
 
 // Old files do not say what their model is.
 std::string ModelType(const Json& model) {
@@ -130,7 +160,7 @@ Status ParseUnigram(const Json& model, const std::vector<int32_t>& forbidden,
     if (!std::isfinite(score)) {
       return WrongField("model.vocab[" + std::to_string(i) + "]", "the score is not finite");
     }
-    options.vocab.emplace_back(parts->vocab[i].content, score);
+    options.vocab.emplace_back(parts->vocab[i].content, ReferenceScore(score));
   }
   options.forbidden_ids = forbidden;
   parts->model = std::make_unique<Unigram>(options);

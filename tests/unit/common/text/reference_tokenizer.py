@@ -269,10 +269,11 @@ FAMILIES = {name: globals()["families_" + name]
             for name in ("byte_level", "byte_level_more", "sentencepiece", "unigram", "words")}
 
 
-def as_text_reference(tokenizer):
+def as_text_reference(file):
     """Encodes with special tokens as text. The library would still make those of the vocabulary from
     text that is the same after normalization; here the vocabulary has them under other names."""
-    content = json.loads(tokenizer.to_str())
+    with open(file, encoding="utf-8") as f:
+        content = json.load(f)
     specials = {t["content"]: i for i, t in enumerate(content["added_tokens"]) if t["special"]}
     hidden = lambda t: f"\U0010fff0{specials[t]}" if t in specials else t
     model = content["model"]
@@ -298,8 +299,9 @@ def byte_ranges(text, offsets):
     return [starts[x] for pair in offsets for x in pair]
 
 
-def cases(tokenizer, inputs):
-    as_text = as_text_reference(tokenizer)
+def cases(file, inputs):
+    tokenizer = Tokenizer.from_file(file)  # reading scores rounds them
+    as_text = as_text_reference(file)
     rules = '"Precompiled"' in tokenizer.to_str()
     for number, (text, encoding) in enumerate(zip(inputs, tokenizer.encode_batch(inputs, add_special_tokens=False))):
         ids = encoding.ids
@@ -318,9 +320,10 @@ def main(group, directory, count):
     for name, tokenizer in FAMILIES[group]():
         path = os.path.join(directory, name)
         os.makedirs(path)
-        tokenizer.save(os.path.join(path, "tokenizer.json"))
+        file = os.path.join(path, "tokenizer.json")
+        tokenizer.save(file)
         with open(os.path.join(path, "cases.jsonl"), "w", encoding="utf-8") as f:
-            for case in cases(tokenizer, inputs):
+            for case in cases(file, inputs):
                 f.write(json.dumps(case) + "\n")
 
 
@@ -329,7 +332,9 @@ def every_character(group, directory):
     for name, tokenizer in FAMILIES[group]():
         path = os.path.join(directory, name)
         os.makedirs(path)
-        tokenizer.save(os.path.join(path, "tokenizer.json"))
+        file = os.path.join(path, "tokenizer.json")
+        tokenizer.save(file)
+        tokenizer = Tokenizer.from_file(file)
         with open(os.path.join(path, "cases.jsonl"), "w", encoding="utf-8") as f:
             for text, encoding in zip(inputs, tokenizer.encode_batch(inputs, add_special_tokens=False)):
                 f.write(json.dumps([text, encoding.ids]) + "\n")

@@ -1,5 +1,6 @@
 #include "tests/unit/common/text/tokenizer_reference.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include <nlohmann/json.hpp>
@@ -53,10 +54,12 @@ void CompareCase(const Tokenizer& tokenizer, const Json& expected) {
   const std::vector<ByteRange> ranges =
       expected[3].is_null() ? encoded->ranges : Ranges(expected[3]);
   REQUIRE(encoded->ranges.size() == ranges.size());
-  for (size_t i = 0; i < ranges.size(); ++i) {
-    INFO("token " << i << ": " << encoded->ranges[i].begin << " to " << encoded->ranges[i].end
-                  << ", there " << ranges[i].begin << " to " << ranges[i].end);
-    REQUIRE(encoded->ranges[i] == ranges[i]);
+  const auto [ours, theirs] =
+      std::mismatch(encoded->ranges.begin(), encoded->ranges.end(), ranges.begin());
+  if (ours != encoded->ranges.end()) {
+    INFO("token " << ours - encoded->ranges.begin() << ": " << ours->begin << " to " << ours->end
+                  << ", there " << theirs->begin << " to " << theirs->end);
+    REQUIRE(encoded->ranges == ranges);
   }
   for (const auto skip : {Tokenizer::Skip::kNothing, Tokenizer::Skip::kSpecial}) {
     const auto decoded = tokenizer.Decode(*ids, skip);

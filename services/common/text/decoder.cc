@@ -269,8 +269,9 @@ Status TokenDecoder::Stream::Flush(size_t step, std::string* out) {
   if (held.empty()) return OkStatus();
   if (std::holds_alternative<StripDecoder>(kind)) return OkStatus();  // all of it goes
   std::string text = held;
-  if (std::holds_alternative<ByteLevelDecoder>(kind))
+  if (std::holds_alternative<ByteLevelDecoder>(kind)) {
     text = ReplaceInvalidUtf8(ByteLevelText(held));
+  }
   if (const auto* bpe = std::get_if<BpeDecoder>(&kind)) text = ReplaceAll(held, bpe->suffix, "");
   if (const auto* word_piece = std::get_if<WordPieceDecoder>(&kind)) {
     text = Apply(*word_piece, held, true);

@@ -327,9 +327,11 @@ def main(group, directory, count):
                 f.write(json.dumps(case) + "\n")
 
 
-def every_character(group, directory):
+def every_character(group, directory, names):
     inputs = list(reference_corpus.every_character(64))
     for name, tokenizer in FAMILIES[group]():
+        if name not in names:
+            continue
         path = os.path.join(directory, name)
         os.makedirs(path)
         file = os.path.join(path, "tokenizer.json")
@@ -358,6 +360,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "bytes":
         check_bytes(sys.argv[2])
     elif sys.argv[1] == "every":
-        every_character(sys.argv[2], sys.argv[3])
+        every_character(sys.argv[2], sys.argv[3], sys.argv[4:])
     else:
         main(sys.argv[2], sys.argv[3], int(sys.argv[4]))

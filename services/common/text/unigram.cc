@@ -116,9 +116,10 @@ Status Unigram::Encode(std::string_view word, ModelScratch* scratch,
       if (!rest.empty()) rest.push_back((*tokens)[i]);
       continue;
     }
-    if (rest.empty())
+    if (rest.empty()) {
       rest.assign(tokens->begin() + static_cast<std::ptrdiff_t>(first),
                   tokens->begin() + static_cast<std::ptrdiff_t>(i));
+    }
     for (const char c : text) {
       rest.push_back({byte_ids_[static_cast<uint8_t>(c)], token.begin, token.end});
     }

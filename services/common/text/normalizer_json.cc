@@ -85,16 +85,15 @@ Status ParseNormalizer(const Json& value, const std::string& where,
     steps->emplace_back(step);
     return OkStatus();
   }
-  const std::pair<std::string_view, NormalizerStep> kPlain[] = {
-      {"NFC", NormalizationForm::kNfc},
-      {"NFD", NormalizationForm::kNfd},
-      {"NFKC", NormalizationForm::kNfkc},
-      {"NFKD", NormalizationForm::kNfkd},
-      {"Lowercase", LowercaseStep{}},
-      {"StripAccents", StripAccentsStep{}},
-      {"Nmt", NmtStep{}},
-      {"ByteLevel", ByteAlphabetStep{}}};
-  for (const auto& [name, step] : kPlain) {
+  const std::pair<std::string_view, NormalizerStep> plain[] = {{"NFC", NormalizationForm::kNfc},
+                                                               {"NFD", NormalizationForm::kNfd},
+                                                               {"NFKC", NormalizationForm::kNfkc},
+                                                               {"NFKD", NormalizationForm::kNfkd},
+                                                               {"Lowercase", LowercaseStep{}},
+                                                               {"StripAccents", StripAccentsStep{}},
+                                                               {"Nmt", NmtStep{}},
+                                                               {"ByteLevel", ByteAlphabetStep{}}};
+  for (const auto& [name, step] : plain) {
     if (type != name) continue;
     ROLLCALL_RETURN_IF_ERROR(CheckKeys(value, where, {"type"}));
     steps->push_back(step);

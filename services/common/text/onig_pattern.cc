@@ -100,7 +100,7 @@ std::string Written(const CharacterSet& set, bool negated, bool in_class) {
   if (in_class && negated) {
     return Members(AllCharacters(), [&](char32_t c) { return !set.holds(c); });
   }
-  const std::string members = set.base + Members(DoubtfulCharacters(), set.holds);
+  std::string members = set.base + Members(DoubtfulCharacters(), set.holds);
   if (in_class) return members;
   return (negated ? "[^" : "[") + members + "]";
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -45,27 +46,97 @@ Status CheckHidden(const ModelWeights& weights, const at::Tensor& hidden_NE) {
 
 Status CheckLmHead(const ModelWeights& weights) {
   if (weights.lm_head_VE.defined()) return OkStatus();
-  return FailedPrecondition("weights with a value head have no output projection");
+  return FailedPrecondition("weights with a value or score head have no output projection");
 }
 
-// One residual block pair: attention, then the gated feed-forward network.
-at::Tensor DecoderLayer(const ModelConfig& config, const LayerWeights& layer,
-                        const PackedLayer& packed, int64_t index, const at::Tensor& table_PD,
-                        const at::Tensor& positions_N, AttentionContext& attention,
-                        at::Tensor x_NE) {
-  const at::Tensor normed_NE = ops::RmsNorm(x_NE, layer.input_norm_E, config.rms_norm_eps);
-  const at::Tensor q = ops::Rotary(ops::Linear(normed_NE, layer.q_proj_OE, packed.q_proj),
-                                   config.head_dim, table_PD, positions_N);
-  const at::Tensor k = ops::Rotary(ops::Linear(normed_NE, layer.k_proj_OE, packed.k_proj),
-                                   config.head_dim, table_PD, positions_N);
-  const at::Tensor v = ops::Linear(normed_NE, layer.v_proj_OE, packed.v_proj);
-  const at::Tensor attended = attention.Attend(index, q, k, v);
-  x_NE = ops::Residual(x_NE, ops::Linear(attended, layer.o_proj_EO, packed.o_proj));
+at::Tensor Norm(const ModelConfig& config, const at::Tensor& x_NE, const at::Tensor& weight_E,
+                const at::Tensor& bias_E) {
+  if (config.norm_kind == NormKind::kLayer) {
+    return ops::LayerNorm(x_NE, weight_E, bias_E, config.norm_eps);
+  }
+  return ops::RmsNorm(
+      x_NE, weight_E,
+      {.eps = config.norm_eps, .weight_offset = config.is_norm_weight_from_one ? 1.0F : 0.0F});
+}
 
-  const at::Tensor mlp_NE = ops::RmsNorm(x_NE, layer.post_norm_E, config.rms_norm_eps);
-  const at::Tensor inner_NF = ops::Swiglu(ops::Linear(mlp_NE, layer.gate_proj_FE, packed.gate_proj),
-                                          ops::Linear(mlp_NE, layer.up_proj_FE, packed.up_proj));
-  return ops::Residual(x_NE, ops::Linear(inner_NF, layer.down_proj_EF, packed.down_proj));
+// What all layers of one call share.
+struct Call {
+  const ModelConfig& config;
+  at::Tensor positions_N;
+  at::Tensor table_PR;          // undefined with learned positions
+  at::Tensor sliding_table_PR;  // of the sliding layers where they turn otherwise
+  AttentionContext& attention;
+};
+
+at::Tensor Attention(const Call& call, const LayerWeights& layer, const PackedLayer& packed,
+                     int64_t index, const at::Tensor& x_NE) {
+  const ModelConfig& config = call.config;
+  at::Tensor q = ops::Linear(x_NE, layer.q_proj_OE, layer.q_bias_O, packed.q_proj);
+  at::Tensor k = ops::Linear(x_NE, layer.k_proj_OE, layer.k_bias_O, packed.k_proj);
+  const at::Tensor v = ops::Linear(x_NE, layer.v_proj_OE, layer.v_bias_O, packed.v_proj);
+  if (config.qk_norm != QkNorm::kNone) {
+    q = Norm(config, q, layer.q_norm, {});
+    k = Norm(config, k, layer.k_norm, {});
+  }
+  if (config.positions == Positions::kRotary) {
+    const at::Tensor& table_PR =
+        AttentionOfLayer(config, index).is_sliding_rope ? call.sliding_table_PR : call.table_PR;
+    q = ops::Rotary(q, config.head_dim, table_PR, call.positions_N);
+    k = ops::Rotary(k, config.head_dim, table_PR, call.positions_N);
+  }
+  return ops::Linear(call.attention.Attend(index, q, k, v), layer.o_proj_EO, layer.o_bias_E,
+                     packed.o_proj);
+}
+
+at::Tensor Mlp(const ModelConfig& config, const LayerWeights& layer, const PackedLayer& packed,
+               const at::Tensor& x_NE) {
+  at::Tensor gate_NF =
+      ops::Linear(x_NE, config.is_mlp_gated ? layer.gate_proj_FE : layer.up_proj_FE,
+                  config.is_mlp_gated ? layer.gate_bias_F : layer.up_bias_F,
+                  config.is_mlp_gated ? packed.gate_proj : packed.up_proj);
+  at::Tensor up_NF;
+  if (config.is_mlp_gated) {
+    up_NF = ops::Linear(x_NE, layer.up_proj_FE, layer.up_bias_F, packed.up_proj);
+  }
+  return ops::Linear(ops::Activate(config.activation, gate_NF, up_NF), layer.down_proj_EF,
+                     layer.down_bias_E, packed.down_proj);
+}
+
+// One pair of residual blocks: attention, then the feed-forward network; or both on the same x.
+at::Tensor DecoderLayer(const Call& call, const LayerWeights& layer, const PackedLayer& packed,
+                        int64_t index, at::Tensor x_NE) {
+  const ModelConfig& config = call.config;
+  const bool is_before = config.norm_placement != NormPlacement::kAfter;
+  const bool is_after = config.norm_placement != NormPlacement::kBefore;
+  const auto mlp_input = [&] {
+    return is_before ? Norm(config, x_NE, layer.mlp_norm_E, layer.mlp_norm_bias_E) : x_NE;
+  };
+  const at::Tensor attention_input_NE =
+      is_before ? Norm(config, x_NE, layer.input_norm_E, layer.input_norm_bias_E) : x_NE;
+  at::Tensor mlp_input_NE;
+  if (config.is_residual_parallel) mlp_input_NE = mlp_input();
+
+  at::Tensor attended_NE = Attention(call, layer, packed, index, attention_input_NE);
+  if (is_after) attended_NE = Norm(config, attended_NE, layer.attention_out_norm_E, {});
+  x_NE = ops::Residual(x_NE, attended_NE);
+
+  if (!config.is_residual_parallel) mlp_input_NE = mlp_input();
+  at::Tensor out_NE = Mlp(config, layer, packed, mlp_input_NE);
+  if (is_after) out_NE = Norm(config, out_NE, layer.mlp_out_norm_E, {});
+  return ops::Residual(x_NE, out_NE);
+}
+
+at::Tensor Embed(const ModelWeights& weights, const at::Tensor& ids_N,
+                 const at::Tensor& positions_N) {
+  const ModelConfig& config = weights.config;
+  const float scale = config.is_embedding_scaled
+                          ? static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)))
+                          : 1.0F;
+  at::Tensor x_NE = ops::Embedding(weights.embed_VE, ids_N, scale);
+  if (config.positions == Positions::kLearned) {
+    x_NE = ops::Residual(x_NE, ops::Embedding(weights.position_embed_PE, positions_N));
+  }
+  return x_NE;
 }
 
 }  // namespace
@@ -84,16 +155,22 @@ StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeig
   return GuardExceptions("decoder", [&]() -> StatusOr<at::Tensor> {
     int32_t last = 0;
     for (int32_t position : positions) last = std::max(last, position);
-    const at::Tensor table_PD = weights.rotary->Covering(int64_t{last} + 1);
-    const at::Tensor positions_N = CopyIds(positions);
-    at::Tensor x_NE = ops::Embedding(weights.embed_VE, CopyIds(token_ids));
+    Call call{.config = config,
+              .positions_N = CopyIds(positions),
+              .table_PR = {},
+              .sliding_table_PR = {},
+              .attention = attention};
+    if (weights.rotary != nullptr) call.table_PR = weights.rotary->Covering(int64_t{last} + 1);
+    if (weights.sliding_rotary != nullptr) {
+      call.sliding_table_PR = weights.sliding_rotary->Covering(int64_t{last} + 1);
+    }
+    at::Tensor x_NE = Embed(weights, CopyIds(token_ids), call.positions_N);
     const PackedLayer unpacked;
     for (size_t i = 0; i < weights.layers.size(); ++i) {
-      x_NE =
-          DecoderLayer(config, weights.layers[i], packed == nullptr ? unpacked : packed->layers[i],
-                       static_cast<int64_t>(i), table_PD, positions_N, attention, x_NE);
+      x_NE = DecoderLayer(call, weights.layers[i], packed == nullptr ? unpacked : packed->layers[i],
+                          static_cast<int64_t>(i), x_NE);
     }
-    return ops::RmsNorm(x_NE, weights.final_norm_E, config.rms_norm_eps);
+    return Norm(config, x_NE, weights.final_norm_E, weights.final_norm_bias_E);
   });
 }
 
@@ -102,8 +179,10 @@ StatusOr<at::Tensor> Logits(const ModelWeights& weights, const PackedWeights* pa
   ROLLCALL_RETURN_IF_ERROR(CheckLmHead(weights));
   ROLLCALL_RETURN_IF_ERROR(CheckHidden(weights, hidden_NE));
   return GuardExceptions("logits", [&]() -> StatusOr<at::Tensor> {
-    return ops::Linear(hidden_NE.contiguous(), weights.lm_head_VE,
-                       packed == nullptr ? at::Tensor() : packed->lm_head);
+    at::Tensor logits_NV = ops::Linear(hidden_NE.contiguous(), weights.lm_head_VE, at::Tensor(),
+                                       packed == nullptr ? at::Tensor() : packed->lm_head);
+    if (weights.config.logit_softcap == 0) return logits_NV;
+    return ops::SoftCap(std::move(logits_NV), weights.config.logit_softcap);
   });
 }
 
@@ -127,7 +206,7 @@ StatusOr<TokenLogprobs> ComputeTokenLogprobs(const ModelWeights& weights,
     const auto [logprobs_N, entropy_N] =
         ops::TokenLogprobs(hidden_NE.contiguous(), weights.lm_head_VE,
                            packed == nullptr ? at::Tensor() : packed->lm_head, CopyIds(targets_N),
-                           {.temperature = temperature});
+                           {.temperature = temperature, .softcap = weights.config.logit_softcap});
     return TokenLogprobs{logprobs_N, entropy_N};
   });
 }
@@ -144,11 +223,23 @@ void LogSoftmaxRow(std::span<const float> logits_V, double temperature, std::spa
 
 StatusOr<at::Tensor> Values(const ModelWeights& weights, const at::Tensor& hidden_NE) {
   if (!weights.value_head_1E.defined()) {
-    return FailedPrecondition("weights of a language model have no value head");
+    return FailedPrecondition("these weights have no value head");
   }
   ROLLCALL_RETURN_IF_ERROR(CheckHidden(weights, hidden_NE));
   return GuardExceptions("values", [&]() -> StatusOr<at::Tensor> {
-    return ops::Linear(hidden_NE.contiguous(), weights.value_head_1E, at::Tensor()).view({-1});
+    return ops::Linear(hidden_NE.contiguous(), weights.value_head_1E, at::Tensor(), at::Tensor())
+        .view({-1});
+  });
+}
+
+StatusOr<at::Tensor> Scores(const ModelWeights& weights, const at::Tensor& hidden_NE) {
+  if (!weights.score_LE.defined()) {
+    return FailedPrecondition("these weights have no score head");
+  }
+  ROLLCALL_RETURN_IF_ERROR(CheckHidden(weights, hidden_NE));
+  return GuardExceptions("scores", [&]() -> StatusOr<at::Tensor> {
+    return ops::Linear(hidden_NE.contiguous(), weights.score_LE, weights.score_bias_L,
+                       at::Tensor());
   });
 }
 

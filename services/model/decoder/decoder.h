@@ -24,7 +24,8 @@ namespace rollcall {
 class AttentionContext {
  public:
   virtual ~AttentionContext() = default;
-  // float32 [N, H*D] from q [N, H*D], k and v [N, K*D], rotary already applied to q and k.
+  // float32 [N, H*D] from q [N, H*D], k and v [N, K*D]; norms and rotary are already applied to q
+  // and k. Scale, cap and window of the layer are the context's business.
   virtual at::Tensor Attend(int64_t layer, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v) = 0;
 };
@@ -69,7 +70,7 @@ StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeig
                                    std::span<const int32_t> token_ids,
                                    std::span<const int32_t> positions, AttentionContext& attention);
 
-// float32 [N, V] logits of the given hidden rows.
+// float32 [N, V] logits of the given hidden rows, capped where the model caps them. Differentiable.
 StatusOr<at::Tensor> Logits(const ModelWeights& weights, const PackedWeights* packed,
                             const at::Tensor& hidden_NE);
 
@@ -92,5 +93,9 @@ void LogSoftmaxRow(std::span<const float> logits_V, double temperature, std::spa
 
 // float32 [N] values of the hidden rows (value head). Differentiable.
 StatusOr<at::Tensor> Values(const ModelWeights& weights, const at::Tensor& hidden_NE);
+
+// float32 [N, L] scores of the hidden rows, L labels (score heads). Differentiable. A sequence
+// score is that of the row of the sequence's last token that is not padding.
+StatusOr<at::Tensor> Scores(const ModelWeights& weights, const at::Tensor& hidden_NE);
 
 }  // namespace rollcall

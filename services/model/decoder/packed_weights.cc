@@ -6,7 +6,9 @@
 namespace rollcall {
 namespace {
 
+// Undefined stays undefined: a plain feed-forward block has no gate.
 at::Tensor Pack(const at::Tensor& w_OK) {
+  if (!w_OK.defined()) return {};
   const int64_t num_outputs = w_OK.size(0);
   const int64_t depth = w_OK.size(1);
   const at::Tensor packed = forward::Empty({PackedSize(num_outputs, depth)});
@@ -31,7 +33,7 @@ StatusOr<std::shared_ptr<const PackedWeights>> PackWeights(const ModelWeights& w
                                 .up_proj = Pack(layer.up_proj_FE),
                                 .down_proj = Pack(layer.down_proj_EF)});
     }
-    if (weights.lm_head_VE.defined()) packed->lm_head = Pack(weights.lm_head_VE);
+    packed->lm_head = Pack(weights.lm_head_VE);
     return packed;
   });
 }

@@ -13,14 +13,14 @@ struct PackedLayer {
   at::Tensor k_proj;
   at::Tensor v_proj;
   at::Tensor o_proj;
-  at::Tensor gate_proj;
+  at::Tensor gate_proj;  // undefined in a plain feed-forward block
   at::Tensor up_proj;
   at::Tensor down_proj;
 };
 
 struct PackedWeights {
   std::vector<PackedLayer> layers;
-  at::Tensor lm_head;  // undefined with a value head
+  at::Tensor lm_head;  // undefined with a value or score head
 };
 
 }  // namespace rollcall

@@ -18,8 +18,13 @@ class PagedAttention final : public AttentionContext {
         num_heads_(config.num_heads),
         num_kv_heads_(config.num_kv_heads),
         head_dim_(config.head_dim),
+        softcap_(static_cast<float>(config.attention_softcap)),
         pool_(pool),
         sequences_(std::move(sequences)) {
+    layers_.reserve(static_cast<size_t>(num_layers_));
+    for (int64_t layer = 0; layer < num_layers_; ++layer) {
+      layers_.push_back(AttentionOfLayer(config, layer));
+    }
     int64_t longest = 0;
     for (const PagedSequence& sequence : sequences_) {
       longest = std::max<int64_t>(longest, int64_t{sequence.num_cached} + sequence.num_new);
@@ -37,7 +42,7 @@ class PagedAttention final : public AttentionContext {
       ListBlocks(sequence, layer);
       const int64_t at = row * num_kv_heads_ * head_dim_;
       Append(sequence, k.const_data_ptr<float>() + at, v.const_data_ptr<float>() + at);
-      AttendSequence(sequence, row, q, out);
+      AttendSequence(sequence, layers_[static_cast<size_t>(layer)], row, q, out);
       row += sequence.num_new;
     }
     return out;
@@ -107,8 +112,8 @@ class PagedAttention final : public AttentionContext {
     }
   }
 
-  void AttendSequence(const PagedSequence& sequence, int64_t row, const at::Tensor& q,
-                      const at::Tensor& out) {
+  void AttendSequence(const PagedSequence& sequence, const LayerAttention& layer, int64_t row,
+                      const at::Tensor& q, const at::Tensor& out) {
     const int64_t q_stride = num_heads_ * head_dim_;
     const int64_t head_size = pool_.block_size * head_dim_;
     BestCpuKernels().attention({.q = q.const_data_ptr<float>() + row * q_stride,
@@ -124,7 +129,9 @@ class PagedAttention final : public AttentionContext {
                                 .v_blocks = v_blocks_.data(),
                                 .v_head_stride = head_size,
                                 .v_stride = head_dim_,
-                                .scale = forward::AttentionScale(head_dim_),
+                                .scale = static_cast<float>(layer.scale),
+                                .softcap = softcap_,
+                                .window = layer.window,
                                 .out = out.mutable_data_ptr<float>() + row * q_stride,
                                 .out_stride = q_stride,
                                 .stats = nullptr,
@@ -135,6 +142,8 @@ class PagedAttention final : public AttentionContext {
   const int64_t num_heads_;
   const int64_t num_kv_heads_;
   const int64_t head_dim_;
+  const float softcap_;
+  std::vector<LayerAttention> layers_;
   const KvPool pool_;
   const std::vector<PagedSequence> sequences_;
   bool checked_ = false;

@@ -3,7 +3,10 @@
 // Fixed order, whatever the layout: a score is a sum over d in order; maximum and sum over keys run
 // in sixteen lanes (key j, counted from the start of the sequence, belongs to lane j mod 16) and
 // then in a fixed tree; the weighted sum of values takes the keys in order. So paging, chunking and
-// packing give the same bits.
+// packing give the same bits. Keys before a window have weight zero and change nothing, so it does
+// not matter how many of them a tile reads.
+//
+// A score s becomes s * scale, or cap * tanh(s * scale / cap), before the softmax.
 //
 // Letters: Q queries, T keys, H query heads, K kv heads, D head dim. Query head h uses kv head
 // h / (H / K).
@@ -35,6 +38,8 @@ struct AttentionArgs {
   int64_t v_head_stride = 0;
   int64_t v_stride = 0;
   float scale = 1;
+  float softcap = 0;     // 0: none
+  int64_t window = 0;    // keys that a query sees, its own included; 0: all before it
   float* out = nullptr;  // as q
   int64_t out_stride = 0;
   // Null, or [Q, H, 2] for the gradient: maximum of the scaled scores and inverse of the sum of
@@ -63,6 +68,8 @@ struct AttentionGradArgs {
   int64_t group = 1;       // G
   int64_t head_dim = 0;
   float scale = 1;
+  float softcap = 0;
+  int64_t window = 0;
   float* scratch = nullptr;  // AttentionGradScratch floats
 };
 int64_t AttentionGradScratch(int64_t num_tokens, int64_t head_dim);

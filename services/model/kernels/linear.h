@@ -1,8 +1,8 @@
-// y[n, o] = sum over k of x[n, k] * w[o, k], row-major, no bias. No torch.
+// y[n, o] = sum over k of x[n, k] * w[o, k], plus b[o], row-major. No torch.
 //
 // Every y[n, o] is one accumulator that takes its products in the order of k (fused where the
 // machine can), so its bits depend on x[n] and w[o] alone: packed or packed on the fly, one row or
-// a thousand, it is the same number.
+// a thousand, it is the same number. The bias is added last.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@ struct LinearArgs {
   int64_t num_outputs = 0;        // O
   const float* w = nullptr;       // [O, K]; not read when packed is given
   const float* packed = nullptr;  // the packed matrix, or null: panels are packed on the fly
+  const float* bias = nullptr;    // [O], or null
   float* y = nullptr;             // [N, O]
 };
 

@@ -1,4 +1,4 @@
-// y = x / sqrt(mean(x^2) + eps) * w over the last dimension.
+// y = x / sqrt(mean(x^2) + eps) * (w + offset) over the last dimension.
 // Source: Zhang and Sennrich 2019, arXiv 1910.07467; Hugging Face's order of operations.
 #pragma once
 
@@ -12,7 +12,8 @@ struct RmsNormArgs {
   int64_t num_rows = 0;
   int64_t width = 0;
   double eps = 0;
-  float* y = nullptr;  // [N, E]
+  float weight_offset = 0;  // 1 where weights count from one
+  float* y = nullptr;       // [N, E]
 };
 
 // Of y with respect to x and w.
@@ -23,8 +24,9 @@ struct RmsNormGradArgs {
   int64_t num_rows = 0;
   int64_t width = 0;
   double eps = 0;
-  float* dx = nullptr;  // [N, E]
-  float* dw = nullptr;  // [E], added to in row order
+  float weight_offset = 0;  // 1 where weights count from one
+  float* dx = nullptr;      // [N, E]
+  float* dw = nullptr;      // [E], added to in row order
 };
 
 }  // namespace rollcall

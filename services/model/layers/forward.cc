@@ -1,7 +1,6 @@
 #include "services/model/layers/forward.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -28,31 +27,50 @@ at::Tensor Empty(at::IntArrayRef shape) {
   return at::Tensor(at::detail::empty_cpu(shape, at::kFloat));
 }
 
-at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N) {
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale) {
   const int64_t width = table_VE.size(1);
   const at::Tensor rows = Empty({ids_N.size(0), width});
   const float* table = Data(table_VE);
   float* out = Mutable(rows);
   const int32_t* ids = Ids(ids_N);
   for (int64_t n = 0; n < ids_N.size(0); ++n) {
-    std::memcpy(out + n * width, table + ids[n] * width,
-                static_cast<size_t>(width) * sizeof(float));
+    const float* row = table + ids[n] * width;
+    if (scale == 1.0F) {
+      std::memcpy(out + n * width, row, static_cast<size_t>(width) * sizeof(float));
+    } else {
+      for (int64_t e = 0; e < width; ++e) out[n * width + e] = row[e] * scale;
+    }
   }
   return rows;
 }
 
-at::Tensor RmsNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, double eps) {
-  const at::Tensor y = Empty(x_NE.sizes());
-  BestCpuKernels().rms_norm({.x = Data(x_NE),
-                             .w = Data(weight_E),
-                             .num_rows = x_NE.size(0),
-                             .width = x_NE.size(1),
-                             .eps = eps,
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::NormOptions& options) {
+  const at::Tensor y = Empty(x.sizes());
+  BestCpuKernels().rms_norm({.x = Data(x),
+                             .w = Data(weight),
+                             .num_rows = x.numel() / weight.numel(),
+                             .width = weight.numel(),
+                             .eps = options.eps,
+                             .weight_offset = options.weight_offset,
                              .y = Mutable(y)});
   return y;
 }
 
-at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& packed) {
+at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
+                     double eps) {
+  const at::Tensor y = Empty(x_NE.sizes());
+  BestCpuKernels().layer_norm({.x = Data(x_NE),
+                               .w = Data(weight_E),
+                               .b = Data(bias_E),
+                               .num_rows = x_NE.size(0),
+                               .width = x_NE.size(1),
+                               .eps = eps,
+                               .y = Mutable(y)});
+  return y;
+}
+
+at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
+                  const at::Tensor& packed) {
   Require(x_NE.is_contiguous() && w_OE.is_contiguous() && x_NE.size(1) == w_OE.size(1),
           "Linear: shapes of input and weight do not fit");
   const at::Tensor y = Empty({x_NE.size(0), w_OE.size(0)});
@@ -62,30 +80,36 @@ at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tens
                            .num_outputs = w_OE.size(0),
                            .w = Data(w_OE),
                            .packed = packed.defined() ? Data(packed) : nullptr,
+                           .bias = bias_O.defined() ? Data(bias_O) : nullptr,
                            .y = Mutable(y)});
   return y;
 }
 
-void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PD,
+void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PR,
                    const at::Tensor& positions_N, float direction) {
   BestCpuKernels().rotary({.x = Mutable(x_NO),
                            .num_rows = x_NO.size(0),
                            .num_heads = x_NO.size(1) / head_dim,
                            .head_dim = head_dim,
-                           .table = Data(table_PD),
+                           .rotary_dim = table_PR.size(1),
+                           .table = Data(table_PR),
                            .positions = Ids(positions_N),
                            .direction = direction});
 }
 
-at::Tensor Swiglu(const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up) {
   const at::Tensor y = Empty(gate.sizes());
-  BestCpuKernels().swiglu(
-      {.gate = Data(gate), .up = Data(up), .size = gate.numel(), .y = Mutable(y)});
+  BestCpuKernels().activate({.activation = activation,
+                             .gate = Data(gate),
+                             .up = up.defined() ? Data(up) : nullptr,
+                             .size = gate.numel(),
+                             .y = Mutable(y)});
   return y;
 }
 
-float AttentionScale(int64_t head_dim) {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+void SoftCapInPlace(const at::Tensor& x, double cap) {
+  BestCpuKernels().soft_cap(
+      {.x = Data(x), .size = x.numel(), .cap = static_cast<float>(cap), .y = Mutable(x)});
 }
 
 at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -132,7 +156,9 @@ at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::T
          .v_blocks = &v_block,
          .v_head_stride = shape.head_dim,
          .v_stride = kv_stride,
-         .scale = AttentionScale(shape.head_dim),
+         .scale = static_cast<float>(shape.scale),
+         .softcap = static_cast<float>(shape.softcap),
+         .window = shape.window,
          .out = Mutable(out) + start * q_stride,
          .out_stride = q_stride,
          .stats = stats.defined() ? Mutable(stats) + start * 2 * shape.num_heads : nullptr,
@@ -166,6 +192,7 @@ TokenLogprobs ComputeTokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor
                     .w = Data(w_VE),
                     .packed = packed.defined() ? Data(packed) : nullptr,
                     .y = Mutable(logits)});
+    if (options.softcap > 0) SoftCapInPlace(logits, options.softcap);
     for (int64_t r = 0; r < rows; ++r) {
       const float* row = Data(logits) + r * vocab_size;
       const LogSoftmaxStats row_stats =

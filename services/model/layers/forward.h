@@ -12,15 +12,16 @@ namespace rollcall::forward {
 // Uninitialised float32 memory, without the dispatcher.
 at::Tensor Empty(at::IntArrayRef shape);
 
-at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N);
-at::Tensor RmsNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, double eps);
-at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& packed);
-void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PD,
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale);
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::NormOptions& options);
+at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
+                     double eps);
+at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
+                  const at::Tensor& packed);
+void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PR,
                    const at::Tensor& positions_N, float direction);
-at::Tensor Swiglu(const at::Tensor& gate, const at::Tensor& up);
-
-// 1 / sqrt(D)
-float AttentionScale(int64_t head_dim);
+at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up);
+void SoftCapInPlace(const at::Tensor& x, double cap);
 
 // With `stats` [N, 2H] defined, what the gradient needs is written to it.
 at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -40,10 +40,11 @@ std::optional<at::Tensor> Optional(const at::Tensor& tensor) {
 class EmbeddingFunction : public Function<EmbeddingFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& table_VE,
-                            const at::Tensor& ids_N) {
+                            const at::Tensor& ids_N, double scale) {
     ctx->save_for_backward({ids_N});
     ctx->saved_data["rows"] = table_VE.size(0);
-    return forward::Embedding(table_VE, ids_N);
+    ctx->saved_data["scale"] = scale;
+    return forward::Embedding(table_VE, ids_N, static_cast<float>(scale));
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -55,17 +56,49 @@ class EmbeddingFunction : public Function<EmbeddingFunction> {
       float* row = Mutable(dtable_VE) + Ids(ids_N)[n] * width;
       BestCpuKernels().add(row, Data(dy_NE) + n * width, width, row);
     }
-    return {dtable_VE, Variable()};
+    const double scale = ctx->saved_data["scale"].toDouble();
+    if (scale != 1.0) dtable_VE.mul_(scale);
+    return {dtable_VE, Variable(), Variable()};
   }
 };
 
 class RmsNormFunction : public Function<RmsNormFunction> {
  public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            const NormOptions& options) {
+    ctx->save_for_backward({x, weight});
+    ctx->saved_data["eps"] = options.eps;
+    ctx->saved_data["offset"] = static_cast<double>(options.weight_offset);
+    return forward::RmsNorm(x, weight, options);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor dy = grads[0].contiguous();
+    const int64_t width = saved[1].numel();
+    at::Tensor dx = forward::Empty(saved[0].sizes());
+    at::Tensor dweight = at::zeros_like(saved[1]);
+    BestCpuKernels().rms_norm_grad(
+        {.x = Data(saved[0]),
+         .w = Data(saved[1]),
+         .dy = Data(dy),
+         .num_rows = dy.numel() / width,
+         .width = width,
+         .eps = ctx->saved_data["eps"].toDouble(),
+         .weight_offset = static_cast<float>(ctx->saved_data["offset"].toDouble()),
+         .dx = Mutable(dx),
+         .dw = Mutable(dweight)});
+    return {dx, dweight, Variable()};
+  }
+};
+
+class LayerNormFunction : public Function<LayerNormFunction> {
+ public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NE,
-                            const at::Tensor& weight_E, double eps) {
+                            const at::Tensor& weight_E, const at::Tensor& bias_E, double eps) {
     ctx->save_for_backward({x_NE, weight_E});
     ctx->saved_data["eps"] = eps;
-    return forward::RmsNorm(x_NE, weight_E, eps);
+    return forward::LayerNorm(x_NE, weight_E, bias_E, eps);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -73,24 +106,29 @@ class RmsNormFunction : public Function<RmsNormFunction> {
     const at::Tensor dy_NE = grads[0].contiguous();
     at::Tensor dx_NE = forward::Empty(saved[0].sizes());
     at::Tensor dweight_E = at::zeros_like(saved[1]);
-    BestCpuKernels().rms_norm_grad({.x = Data(saved[0]),
-                                    .w = Data(saved[1]),
-                                    .dy = Data(dy_NE),
-                                    .num_rows = dy_NE.size(0),
-                                    .width = dy_NE.size(1),
-                                    .eps = ctx->saved_data["eps"].toDouble(),
-                                    .dx = Mutable(dx_NE),
-                                    .dw = Mutable(dweight_E)});
-    return {dx_NE, dweight_E, Variable()};
+    at::Tensor dbias_E = at::zeros_like(saved[1]);
+    BestCpuKernels().layer_norm_grad({.x = Data(saved[0]),
+                                      .w = Data(saved[1]),
+                                      .dy = Data(dy_NE),
+                                      .num_rows = dy_NE.size(0),
+                                      .width = dy_NE.size(1),
+                                      .eps = ctx->saved_data["eps"].toDouble(),
+                                      .dx = Mutable(dx_NE),
+                                      .dw = Mutable(dweight_E),
+                                      .db = Mutable(dbias_E)});
+    return {dx_NE, dweight_E, dbias_E, Variable()};
   }
 };
 
 class LinearFunction : public Function<LinearFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NE, const at::Tensor& w_OE,
+                            const std::optional<at::Tensor>& bias_O,
                             const std::optional<at::Tensor>& packed) {
     ctx->save_for_backward({x_NE, w_OE});
-    return forward::Linear(x_NE, w_OE, packed.value_or(at::Tensor()));
+    ctx->saved_data["has_bias"] = bias_O.has_value();
+    return forward::Linear(x_NE, w_OE, bias_O.value_or(at::Tensor()),
+                           packed.value_or(at::Tensor()));
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -98,20 +136,28 @@ class LinearFunction : public Function<LinearFunction> {
     const at::Tensor dy_NO = grads[0].contiguous();
     at::Tensor dx_NE;
     at::Tensor dw_OE;
+    at::Tensor dbias_O;
     if (ctx->needs_input_grad(0)) dx_NE = at::mm(dy_NO, saved[1]);
     if (ctx->needs_input_grad(1)) dw_OE = at::mm(dy_NO.t(), saved[0]);
-    return {dx_NE, dw_OE, Variable()};
+    if (ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(2)) {
+      const int64_t width = dy_NO.size(1);
+      dbias_O = at::zeros({width}, at::kFloat);
+      for (int64_t n = 0; n < dy_NO.size(0); ++n) {
+        BestCpuKernels().add(Data(dbias_O), Data(dy_NO) + n * width, width, Mutable(dbias_O));
+      }
+    }
+    return {dx_NE, dw_OE, dbias_O, Variable()};
   }
 };
 
 class RotaryFunction : public Function<RotaryFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NO, int64_t head_dim,
-                            const at::Tensor& table_PD, const at::Tensor& positions_N) {
-    ctx->save_for_backward({table_PD, positions_N});
+                            const at::Tensor& table_PR, const at::Tensor& positions_N) {
+    ctx->save_for_backward({table_PR, positions_N});
     ctx->saved_data["head_dim"] = head_dim;
     ctx->mark_dirty({x_NO});
-    forward::RotaryInPlace(x_NO, head_dim, table_PD, positions_N, 1.0F);
+    forward::RotaryInPlace(x_NO, head_dim, table_PR, positions_N, 1.0F);
     return x_NO;
   }
 
@@ -124,25 +170,59 @@ class RotaryFunction : public Function<RotaryFunction> {
   }
 };
 
-class SwigluFunction : public Function<SwigluFunction> {
+class ActivateFunction : public Function<ActivateFunction> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gate, const at::Tensor& up) {
-    ctx->save_for_backward({gate, up});
-    return forward::Swiglu(gate, up);
+  static at::Tensor forward(AutogradContext* ctx, Activation activation, const at::Tensor& gate,
+                            const std::optional<at::Tensor>& up) {
+    ctx->saved_data["activation"] = static_cast<int64_t>(activation);
+    if (up.has_value()) {
+      ctx->save_for_backward({gate, *up});
+    } else {
+      ctx->save_for_backward({gate});
+    }
+    return forward::Activate(activation, gate, up.value_or(at::Tensor()));
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
+    const bool is_gated = saved.size() == 2;
     const at::Tensor dy = grads[0].contiguous();
     at::Tensor dgate = forward::Empty(dy.sizes());
-    at::Tensor dup = forward::Empty(dy.sizes());
-    BestCpuKernels().swiglu_grad({.gate = Data(saved[0]),
-                                  .up = Data(saved[1]),
-                                  .dy = Data(dy),
-                                  .size = dy.numel(),
-                                  .dgate = Mutable(dgate),
-                                  .dup = Mutable(dup)});
-    return {dgate, dup};
+    at::Tensor dup;
+    if (is_gated) dup = forward::Empty(dy.sizes());
+    BestCpuKernels().activate_grad(
+        {.activation = static_cast<Activation>(ctx->saved_data["activation"].toInt()),
+         .gate = Data(saved[0]),
+         .up = is_gated ? Data(saved[1]) : nullptr,
+         .dy = Data(dy),
+         .size = dy.numel(),
+         .dgate = Mutable(dgate),
+         .dup = is_gated ? Mutable(dup) : nullptr});
+    return {Variable(), dgate, dup};
+  }
+};
+
+class SoftCapFunction : public Function<SoftCapFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, double cap) {
+    at::Tensor y = forward::Empty(x.sizes());
+    y.copy_(x);
+    forward::SoftCapInPlace(y, cap);
+    ctx->save_for_backward({y});
+    ctx->saved_data["cap"] = cap;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const at::Tensor y = ctx->get_saved_variables()[0];
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor dx = forward::Empty(dy.sizes());
+    BestCpuKernels().soft_cap_grad({.y = Data(y),
+                                    .dy = Data(dy),
+                                    .size = dy.numel(),
+                                    .cap = static_cast<float>(ctx->saved_data["cap"].toDouble()),
+                                    .dx = Mutable(dx)});
+    return {dx, Variable()};
   }
 };
 
@@ -156,6 +236,9 @@ class PackedAttentionFunction : public Function<PackedAttentionFunction> {
     ctx->save_for_backward({q, k, v, out, stats, starts});
     ctx->saved_data["heads"] = shape.num_heads;
     ctx->saved_data["kv_heads"] = shape.num_kv_heads;
+    ctx->saved_data["scale"] = shape.scale;
+    ctx->saved_data["softcap"] = shape.softcap;
+    ctx->saved_data["window"] = shape.window;
     return out;
   }
 
@@ -196,12 +279,14 @@ class PackedAttentionFunction : public Function<PackedAttentionFunction> {
              .dk = Mutable(dk) + kv_at,
              .dv = Mutable(dv) + kv_at,
              .kv_stride = k.size(1),
-             .stats = Data(saved[4]) + first[s] * 2 * num_heads + 2 * head * group,
+             .stats = Data(saved[4]) + int64_t{first[s]} * 2 * num_heads + 2 * head * group,
              .stats_stride = 2 * num_heads,
              .num_tokens = first[s + 1] - first[s],
              .group = group,
              .head_dim = head_dim,
-             .scale = forward::AttentionScale(head_dim),
+             .scale = static_cast<float>(ctx->saved_data["scale"].toDouble()),
+             .softcap = static_cast<float>(ctx->saved_data["softcap"].toDouble()),
+             .window = ctx->saved_data["window"].toInt(),
              .scratch = scratch.data()});
       }
     }
@@ -219,6 +304,7 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
         hidden_NE, w_VE, packed.value_or(at::Tensor()), targets_N, options, stats);
     ctx->save_for_backward({hidden_NE, w_VE, targets_N, stats});
     ctx->saved_data["temperature"] = options.temperature;
+    ctx->saved_data["softcap"] = options.softcap;
     ctx->saved_data["chunk_bytes"] = options.chunk_bytes;
     return {result.logprobs_N, result.entropy_N};
   }
@@ -244,6 +330,9 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
     const int64_t chunk =
         std::min(num_rows, forward::ChunkRows(vocab_size, ctx->saved_data["chunk_bytes"].toInt()));
     const at::Tensor logits_CV = forward::Empty({chunk, vocab_size});
+    const double softcap = ctx->saved_data["softcap"].toDouble();
+    at::Tensor capped_V;  // a row of logits, which its gradient overwrites
+    if (softcap > 0) capped_V = forward::Empty({vocab_size});
     for (int64_t n = 0; n < num_rows; n += chunk) {
       const int64_t rows = std::min(chunk, num_rows - n);
       kernels.linear({.x = Data(hidden_NE) + n * width,
@@ -253,9 +342,11 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
                       .w = Data(w_VE),
                       .packed = nullptr,
                       .y = Mutable(logits_CV)});
+      if (softcap > 0) forward::SoftCapInPlace(logits_CV, softcap);
       for (int64_t r = 0; r < rows; ++r) {
         float* row = Mutable(logits_CV) + r * vocab_size;
         const float* row_stats = stats + 3 * (n + r);
+        if (softcap > 0) std::copy_n(row, vocab_size, Mutable(capped_V));
         kernels.log_softmax_grad({.logits = row,
                                   .width = vocab_size,
                                   .inverse_temperature = inverse_temperature,
@@ -264,6 +355,13 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
                                   .dlogprob = Data(dlogprobs_N)[n + r],
                                   .dentropy = Data(dentropy_N)[n + r],
                                   .dlogits = row});
+        if (softcap > 0) {
+          kernels.soft_cap_grad({.y = Data(capped_V),
+                                 .dy = row,
+                                 .size = vocab_size,
+                                 .cap = static_cast<float>(softcap),
+                                 .dx = row});
+        }
       }
       const at::Tensor dlogits = logits_CV.narrow(0, 0, rows);
       if (needs_hidden) {
@@ -278,31 +376,50 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
 
 }  // namespace
 
-at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N) {
-  if (Records(table_VE)) return EmbeddingFunction::apply(table_VE, ids_N);
-  return forward::Embedding(table_VE, ids_N);
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale) {
+  if (Records(table_VE)) return EmbeddingFunction::apply(table_VE, ids_N, double{scale});
+  return forward::Embedding(table_VE, ids_N, scale);
 }
 
-at::Tensor RmsNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, double eps) {
-  if (Records(x_NE, weight_E)) return RmsNormFunction::apply(x_NE, weight_E, eps);
-  return forward::RmsNorm(x_NE, weight_E, eps);
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const NormOptions& options) {
+  if (Records(x, weight)) return RmsNormFunction::apply(x, weight, options);
+  return forward::RmsNorm(x, weight, options);
 }
 
-at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& packed) {
-  if (Records(x_NE, w_OE)) return LinearFunction::apply(x_NE, w_OE, Optional(packed));
-  return forward::Linear(x_NE, w_OE, packed);
+at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
+                     double eps) {
+  if (Records(x_NE, weight_E, bias_E)) {
+    return LayerNormFunction::apply(x_NE, weight_E, bias_E, eps);
+  }
+  return forward::LayerNorm(x_NE, weight_E, bias_E, eps);
 }
 
-at::Tensor Rotary(at::Tensor x_NO, int64_t head_dim, const at::Tensor& table_PD,
+at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
+                  const at::Tensor& packed) {
+  if (Records(x_NE, w_OE)) {
+    return LinearFunction::apply(x_NE, w_OE, Optional(bias_O), Optional(packed));
+  }
+  return forward::Linear(x_NE, w_OE, bias_O, packed);
+}
+
+at::Tensor Rotary(at::Tensor x_NO, int64_t head_dim, const at::Tensor& table_PR,
                   const at::Tensor& positions_N) {
-  if (Records(x_NO)) return RotaryFunction::apply(x_NO, head_dim, table_PD, positions_N);
-  forward::RotaryInPlace(x_NO, head_dim, table_PD, positions_N, 1.0F);
+  if (Records(x_NO)) return RotaryFunction::apply(x_NO, head_dim, table_PR, positions_N);
+  forward::RotaryInPlace(x_NO, head_dim, table_PR, positions_N, 1.0F);
   return x_NO;
 }
 
-at::Tensor Swiglu(const at::Tensor& gate, const at::Tensor& up) {
-  if (Records(gate, up)) return SwigluFunction::apply(gate, up);
-  return forward::Swiglu(gate, up);
+at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up) {
+  if (Records(gate) || (up.defined() && Records(up))) {
+    return ActivateFunction::apply(activation, gate, Optional(up));
+  }
+  return forward::Activate(activation, gate, up);
+}
+
+at::Tensor SoftCap(at::Tensor x, double cap) {
+  if (Records(x)) return SoftCapFunction::apply(x, cap);
+  forward::SoftCapInPlace(x, cap);
+  return x;
 }
 
 at::Tensor Residual(at::Tensor x, const at::Tensor& y) {

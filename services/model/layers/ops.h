@@ -9,24 +9,37 @@
 #include <cstdint>
 #include <utility>
 
+#include "services/model/config/activation.h"
 #include "services/model/tensor.h"
 
 namespace rollcall::ops {
 
-// Rows of table_VE.  ids_N int32, in [0, V).
-at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N);
+// Rows of table_VE times `scale`.  ids_N int32, in [0, V).
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale = 1.0F);
 
-at::Tensor RmsNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, double eps);
+struct NormOptions {
+  double eps = 1e-5;
+  float weight_offset = 0;  // added to the weight
+};
+// Over groups of weight.numel() neighbours: whole rows, or each head by itself.
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const NormOptions& options);
+at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
+                     double eps);
 
-// x_NE times w_OE transposed. `packed` is PackLinear's form of w_OE or undefined.
-at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& packed);
+// x_NE times w_OE transposed, plus bias_O unless undefined. `packed` is PackLinear's form of w_OE
+// or undefined.
+at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
+                  const at::Tensor& packed);
 
-// Turns x_NO = [N, heads * head_dim] in place. positions_N int32; table_PD from RotaryTable.
-at::Tensor Rotary(at::Tensor x_NO, int64_t head_dim, const at::Tensor& table_PD,
+// Turns x_NO = [N, heads * head_dim] in place. positions_N int32; table_PR from RotaryTable.
+at::Tensor Rotary(at::Tensor x_NO, int64_t head_dim, const at::Tensor& table_PR,
                   const at::Tensor& positions_N);
 
-// silu(gate) * up
-at::Tensor Swiglu(const at::Tensor& gate, const at::Tensor& up);
+// act(gate) * up, or act(gate) where up is undefined.
+at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up);
+
+// cap * tanh(x / cap); may reuse x's memory when no gradient is recorded.
+at::Tensor SoftCap(at::Tensor x, double cap);
 
 // x + y; may reuse x's memory when no gradient is recorded.
 at::Tensor Residual(at::Tensor x, const at::Tensor& y);
@@ -35,16 +48,20 @@ struct AttentionShape {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
+  double scale = 1.0;
+  double softcap = 0;  // 0: none
+  int64_t window = 0;  // keys that a query sees, its own included; 0: all
 };
 
 // Causal attention inside each of the packed sequences.  starts int32 [S+1], from 0 to N.
 at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& starts, const AttentionShape& shape);
 
-// log softmax(hidden * w^T / temperature)[target] and the entropy, both [N], in chunks of rows
+// log softmax(cap(hidden * w^T) / temperature)[target] and the entropy, both [N], in chunks of rows
 // whose logits take at most `chunk_bytes`; backward computes the logits again.  targets_N int32.
 struct TokenLogprobsOptions {
   double temperature = 1.0;
+  double softcap = 0;  // of the logits; 0: none
   int64_t chunk_bytes = int64_t{16} << 20;
 };
 std::pair<at::Tensor, at::Tensor> TokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor& w_VE,

@@ -9,24 +9,23 @@ namespace rollcall {
 
 at::Tensor RotaryTable::Covering(int64_t num_positions) {
   MutexLock lock(mu_);
-  const int64_t have = table_PD_.defined() ? table_PD_.size(0) : 0;
-  if (have >= num_positions) return table_PD_;
+  const int64_t have = table_PR_.defined() ? table_PR_.size(0) : 0;
+  if (have >= num_positions) return table_PR_;
   const int64_t size = std::max<int64_t>({num_positions, 2 * have, 256});
-  const int64_t half = head_dim_ / 2;
-  at::Tensor table_PD = at::empty({size, head_dim_}, at::kFloat);
-  float* out = table_PD.mutable_data_ptr<float>();
-  for (int64_t position = 0; position < size; ++position, out += head_dim_) {
+  const auto half = static_cast<int64_t>(frequencies_.inverse.size());
+  at::Tensor table_PR = at::empty({size, 2 * half}, at::kFloat);
+  float* out = table_PR.mutable_data_ptr<float>();
+  for (int64_t position = 0; position < size; ++position, out += 2 * half) {
     for (int64_t i = 0; i < half; ++i) {
-      const double frequency =
-          std::pow(theta_, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim_));
-      const double angle = static_cast<double>(position) * frequency;
-      out[i] = static_cast<float>(std::cos(angle));
-      out[half + i] = static_cast<float>(std::sin(angle));
+      const double angle =
+          static_cast<double>(position) * frequencies_.inverse[static_cast<size_t>(i)];
+      out[i] = static_cast<float>(std::cos(angle) * frequencies_.scale);
+      out[half + i] = static_cast<float>(std::sin(angle) * frequencies_.scale);
     }
   }
   // Calls that hold the old table keep it alive.
-  table_PD_ = table_PD;
-  return table_PD_;
+  table_PR_ = table_PR;
+  return table_PR_;
 }
 
 }  // namespace rollcall

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "services/base/sync/mutex.h"
+#include "services/model/config/rope.h"
 #include "services/model/tensor.h"
 
 namespace rollcall {
@@ -12,16 +14,16 @@ namespace rollcall {
 // Thread-safe. Grows by doubling; an entry never depends on when it was computed.
 class RotaryTable {
  public:
-  RotaryTable(int64_t head_dim, double theta) : head_dim_(head_dim), theta_(theta) {}
+  explicit RotaryTable(RopeFrequencies frequencies) : frequencies_(std::move(frequencies)) {}
 
-  // float32 [P, D] with P >= num_positions; row p is D/2 cosines, then D/2 sines.
+  // float32 [P, R] with P >= num_positions; row p is R/2 cosines, then R/2 sines, R the elements of
+  // a head that turn.
   at::Tensor Covering(int64_t num_positions) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  const int64_t head_dim_;
-  const double theta_;
+  const RopeFrequencies frequencies_;
   Mutex mu_;
-  at::Tensor table_PD_ ABSL_GUARDED_BY(mu_);
+  at::Tensor table_PR_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace rollcall

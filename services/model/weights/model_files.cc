@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cstring>
 #include <filesystem>
 #include <set>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -60,17 +59,34 @@ bool Exists(const std::string& path) {
   return std::filesystem::exists(path, ignored);
 }
 
-// Widens the bits of an IEEE half; subnormals, infinities and NaN included.
-float HalfToFloat(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1f;
-  const uint32_t mantissa = half & 0x3ff;
-  if (exponent == 0) {
-    const float magnitude = static_cast<float>(mantissa) * 0x1.0p-24F;
-    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+// Sums up what was found.
+struct Tally {
+  uint64_t size_bytes = 0;
+  std::array<uint64_t, 3> bytes_of_dtype{};  // indexed by DType: F32, BF16, F16
+
+  void Add(const ModelFiles::Found& found) {
+    size_bytes += found.data.size();
+    bytes_of_dtype[static_cast<size_t>(found.layout->dtype)] += found.data.size();
   }
-  const uint32_t wide = exponent == 31 ? 255 : exponent + 112;
-  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
+};
+
+// All tensors of a decoder with this head; the head's own only when they are there, unless they
+// are `wanted`. Says whether they were.
+enum class HeadTensors { kWanted, kOptional };
+StatusOr<bool> TallyTensors(const ModelFiles& files, Head head, HeadTensors mode, Tally& tally) {
+  const std::vector<ParameterSpec> parameters = ListParameters(files.config(), head);
+  bool has_head = true;
+  for (const DiskTensor& tensor : ListDiskTensors(files.config(), head, parameters)) {
+    const auto found = files.Find(tensor);
+    if (mode == HeadTensors::kOptional && found.status().code() == StatusCode::kNotFound &&
+        IsHeadRole(parameters[tensor.parts.front().parameter].role)) {
+      has_head = false;
+      continue;
+    }
+    ROLLCALL_RETURN_IF_ERROR(found.status());
+    tally.Add(*found);
+  }
+  return has_head;
 }
 
 }  // namespace
@@ -103,25 +119,29 @@ StatusOr<ModelFiles> ModelFiles::Open(const std::string& directory) {
   return files;
 }
 
-StatusOr<ModelFiles::Found> ModelFiles::Find(const ParameterSpec& parameter) const {
-  for (const SafetensorsFile& shard : shards_) {
-    const TensorLayout* layout = shard.Find(parameter.name);
-    if (layout == nullptr) continue;
-    if (layout->shape != parameter.shape) {
-      return InvalidArgument(shard.path() + ": tensor '" + parameter.name + "' has shape " +
-                             ShapeText(layout->shape) + "; config.json asks for " +
-                             ShapeText(parameter.shape));
+StatusOr<ModelFiles::Found> ModelFiles::Find(const DiskTensor& tensor) const {
+  std::vector<std::string_view> names = {tensor.name};
+  names.insert(names.end(), tensor.aliases.begin(), tensor.aliases.end());
+  for (const std::string_view name : names) {
+    for (const SafetensorsFile& shard : shards_) {
+      const TensorLayout* layout = shard.Find(std::string(name));
+      if (layout == nullptr) continue;
+      if (layout->shape != tensor.shape) {
+        return InvalidArgument(shard.path() + ": tensor '" + layout->name + "' has shape " +
+                               ShapeText(layout->shape) + "; config.json asks for " +
+                               ShapeText(tensor.shape));
+      }
+      if (layout->dtype != DType::kF32 && layout->dtype != DType::kBF16 &&
+          layout->dtype != DType::kF16) {
+        return InvalidArgument(shard.path() + ": tensor '" + layout->name + "' is " +
+                               std::string(DTypeName(layout->dtype)) +
+                               "; weights must be F32, BF16 or F16");
+      }
+      return Found{layout, shard.Data(*layout), &shard.path()};
     }
-    if (layout->dtype != DType::kF32 && layout->dtype != DType::kBF16 &&
-        layout->dtype != DType::kF16) {
-      return InvalidArgument(shard.path() + ": tensor '" + parameter.name + "' is " +
-                             std::string(DTypeName(layout->dtype)) +
-                             "; weights must be F32, BF16 or F16");
-    }
-    return Found{layout, shard.Data(*layout), &shard.path()};
   }
-  return NotFound(directory_ + ": tensor '" + parameter.name + "' of shape " +
-                  ShapeText(parameter.shape) + " is missing");
+  return NotFound(directory_ + ": tensor '" + tensor.name + "' of shape " +
+                  ShapeText(tensor.shape) + " is missing");
 }
 
 StatusOr<ModelDirectoryInfo> CheckModelDirectory(const std::string& directory) {
@@ -129,65 +149,63 @@ StatusOr<ModelDirectoryInfo> CheckModelDirectory(const std::string& directory) {
   ModelDirectoryInfo info;
   info.config = files.config();
   info.num_files = static_cast<int>(files.shards().size());
-  std::array<uint64_t, 3> bytes_of_dtype{};  // indexed by DType: F32, BF16, F16
-  for (const ParameterSpec& parameter : ListParameters(info.config, Head::kValue)) {
-    auto found = files.Find(parameter);
-    if (parameter.role == ParameterRole::kValueHead) {
-      if (found.status().code() == StatusCode::kNotFound) continue;
-      if (found.ok()) info.has_value_head = true;
+  info.head = HeadOfArchitecture(info.config);
+  Tally tally;
+  if (info.head != Head::kLanguageModel) {
+    info.has_output_projection = false;
+    ROLLCALL_RETURN_IF_ERROR(TallyTensors(files, info.head, HeadTensors::kWanted, tally).status());
+  } else {
+    ROLLCALL_ASSIGN_OR_RETURN(info.has_value_head,
+                              TallyTensors(files, Head::kValue, HeadTensors::kOptional, tally));
+    // A critic that was saved alone has no output projection.
+    if (!info.config.tie_word_embeddings) {
+      const std::vector<ParameterSpec> parameters =
+          ListParameters(info.config, Head::kLanguageModel);
+      const auto found =
+          files.Find(ListDiskTensors(info.config, Head::kLanguageModel, parameters).back());
+      info.has_output_projection = found.ok();
+      if (found.ok()) {
+        tally.Add(*found);
+      } else if (!info.has_value_head || found.status().code() != StatusCode::kNotFound) {
+        return found.status();
+      }
     }
-    ROLLCALL_RETURN_IF_ERROR(found.status());
-    info.size_bytes += found->data.size();
-    bytes_of_dtype[static_cast<size_t>(found->layout->dtype)] += found->data.size();
   }
-  // A critic that was saved alone has no output projection.
-  if (!info.config.tie_word_embeddings) {
-    auto found = files.Find(ListParameters(info.config, Head::kLanguageModel).back());
-    info.has_output_projection = found.ok();
-    if (found.ok()) {
-      info.size_bytes += found->data.size();
-      bytes_of_dtype[static_cast<size_t>(found->layout->dtype)] += found->data.size();
-    } else if (!info.has_value_head || found.status().code() != StatusCode::kNotFound) {
-      return found.status();
-    }
-  }
-  info.dtype = static_cast<DType>(std::max_element(bytes_of_dtype.begin(), bytes_of_dtype.end()) -
-                                  bytes_of_dtype.begin());
+  info.size_bytes = tally.size_bytes;
+  info.dtype = static_cast<DType>(std::ranges::max_element(tally.bytes_of_dtype) -
+                                  tally.bytes_of_dtype.begin());
   info.num_parameters = NumParameters(info.config);
   return info;
 }
 
-void ConvertToFloat(DType dtype, std::span<const std::byte> in, std::span<float> out) {
-  ROLLCALL_CHECK(in.size() == out.size() * DTypeSize(dtype));
-  if (dtype == DType::kF32) {
-    if (!in.empty()) std::memcpy(out.data(), in.data(), in.size());
-    return;
-  }
-  for (size_t i = 0; i < out.size(); ++i) {
-    uint16_t bits = 0;
-    std::memcpy(&bits, in.data() + 2 * i, sizeof(bits));
-    out[i] = dtype == DType::kBF16 ? std::bit_cast<float>(static_cast<uint32_t>(bits) << 16)
-                                   : HalfToFloat(bits);
-  }
-}
-
 Status WriteModelDirectory(const std::string& directory, const ModelConfig& config, Head head,
                            std::span<const float> arena) {
-  const std::vector<TensorLayout> layout = ArenaLayout(ListParameters(config, head));
+  ModelConfig written = config;
+  ROLLCALL_RETURN_IF_ERROR(SetArchitectureHead(head, &written));
+  const std::vector<ParameterSpec> parameters = ListParameters(config, head);
+  const std::vector<TensorLayout> layout = ArenaLayout(parameters);
   ROLLCALL_CHECK(static_cast<int64_t>(arena.size()) >= ArenaValues(layout));
   const std::span<const std::byte> bytes = std::as_bytes(arena);
   std::vector<SafetensorsView> views;
-  views.reserve(layout.size());
-  for (const TensorLayout& tensor : layout) {
-    views.push_back({.name = tensor.name,
-                     .dtype = tensor.dtype,
-                     .shape = tensor.shape,
-                     .data = bytes.subspan(tensor.offset_bytes, tensor.size_bytes)});
+  std::vector<std::vector<float>> rearranged;  // what the views of fused tensors point to
+  for (const DiskTensor& tensor : ListDiskTensors(config, head, parameters)) {
+    SafetensorsView& view = views.emplace_back(SafetensorsView{
+        .name = tensor.name, .dtype = DType::kF32, .shape = tensor.shape, .data = {}});
+    if (tensor.is_plain()) {
+      const TensorLayout& place = layout[tensor.parts.front().parameter];
+      view.data = bytes.subspan(place.offset_bytes, place.size_bytes);
+      continue;
+    }
+    int64_t size = 1;
+    for (const int64_t length : tensor.shape) size *= length;
+    std::vector<float>& values = rearranged.emplace_back(static_cast<size_t>(size));
+    FillDiskTensor(tensor, layout, arena, values);
+    view.data = std::as_bytes(std::span<const float>(values));
   }
   ROLLCALL_RETURN_IF_ERROR(MakeDirectories(directory));
-  ROLLCALL_RETURN_IF_ERROR(WriteFileAtomic(directory + "/config.json", ModelConfigToJson(config)));
+  ROLLCALL_RETURN_IF_ERROR(WriteFileAtomic(directory + "/config.json", ModelConfigToJson(written)));
   ROLLCALL_RETURN_IF_ERROR(
-      WriteFileAtomic(directory + "/generation_config.json", GenerationConfigToJson(config)));
+      WriteFileAtomic(directory + "/generation_config.json", GenerationConfigToJson(written)));
   return WriteSafetensors(directory + "/model.safetensors", std::move(views), {{"format", "pt"}});
 }
 

@@ -11,6 +11,7 @@
 #include "services/base/tensor/host_tensor.h"
 #include "services/model/config/model_config.h"
 #include "services/model/weights/architecture.h"
+#include "services/model/weights/disk_layout.h"
 #include "services/model/weights/safetensors.h"
 
 namespace rollcall {
@@ -30,9 +31,9 @@ class ModelFiles {
     std::span<const std::byte> data;
     const std::string* path = nullptr;
   };
-  // kNotFound names directory and tensor; kInvalidArgument when the shape is another one or the
-  // dtype is not F32, BF16 or F16.
-  StatusOr<Found> Find(const ParameterSpec& parameter) const;
+  // Under its name or one of its aliases. kNotFound names directory and tensor; kInvalidArgument
+  // when the shape is another one or the dtype is not F32, BF16 or F16.
+  StatusOr<Found> Find(const DiskTensor& tensor) const;
 
  private:
   std::string directory_;
@@ -46,19 +47,18 @@ struct ModelDirectoryInfo {
   uint64_t size_bytes = 0;    // of the parameters' tensors on disk
   DType dtype = DType::kF32;  // of most of them
   int num_files = 1;
+  Head head = Head::kLanguageModel;  // of the class that config.json names
   bool has_value_head = false;
-  bool has_output_projection = true;  // false: a critic's directory, not a language model's
+  bool has_output_projection = true;  // false: a critic's or a reward model's directory
 };
 
 // The directory is complete: every tensor of the architecture is there with the right shape and a
 // dtype that loads. Reads headers only.
 StatusOr<ModelDirectoryInfo> CheckModelDirectory(const std::string& directory);
 
-// Copies one tensor of any of the dtypes above into float32 values.
-void ConvertToFloat(DType dtype, std::span<const std::byte> in, std::span<float> out);
-
-// Writes the parameters' float32 values as a model directory that transformers loads: config.json,
-// generation_config.json, model.safetensors, each atomically and the weights last.
+// Writes the parameters' float32 values as a model directory that transformers loads: config.json
+// (of the class that has this head), generation_config.json, model.safetensors, each atomically and
+// the weights last. kInvalidArgument when transformers has no such class.
 Status WriteModelDirectory(const std::string& directory, const ModelConfig& config, Head head,
                            std::span<const float> arena);
 

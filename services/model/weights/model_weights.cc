@@ -18,42 +18,63 @@ std::span<float> ArenaSpan(const ModelWeights& weights) {
   return {weights.arena.mutable_data_ptr<float>(), static_cast<size_t>(weights.arena.numel())};
 }
 
+using enum ParameterRole;
+
+constexpr std::pair<ParameterRole, at::Tensor ModelWeights::*> kModelMembers[] = {
+    {kEmbedding, &ModelWeights::embed_VE},
+    {kPositionEmbedding, &ModelWeights::position_embed_PE},
+    {kFinalNorm, &ModelWeights::final_norm_E},
+    {kFinalNormBias, &ModelWeights::final_norm_bias_E},
+    {kLmHead, &ModelWeights::lm_head_VE},
+    {kValueHead, &ModelWeights::value_head_1E},
+    {kScore, &ModelWeights::score_LE},
+    {kScoreBias, &ModelWeights::score_bias_L}};
+
+constexpr std::pair<ParameterRole, at::Tensor LayerWeights::*> kLayerMembers[] = {
+    {kInputNorm, &LayerWeights::input_norm_E},
+    {kInputNormBias, &LayerWeights::input_norm_bias_E},
+    {kQProj, &LayerWeights::q_proj_OE},
+    {kKProj, &LayerWeights::k_proj_OE},
+    {kVProj, &LayerWeights::v_proj_OE},
+    {kOProj, &LayerWeights::o_proj_EO},
+    {kQBias, &LayerWeights::q_bias_O},
+    {kKBias, &LayerWeights::k_bias_O},
+    {kVBias, &LayerWeights::v_bias_O},
+    {kOBias, &LayerWeights::o_bias_E},
+    {kQNorm, &LayerWeights::q_norm},
+    {kKNorm, &LayerWeights::k_norm},
+    {kAttentionOutNorm, &LayerWeights::attention_out_norm_E},
+    {kMlpNorm, &LayerWeights::mlp_norm_E},
+    {kMlpNormBias, &LayerWeights::mlp_norm_bias_E},
+    {kGateProj, &LayerWeights::gate_proj_FE},
+    {kUpProj, &LayerWeights::up_proj_FE},
+    {kDownProj, &LayerWeights::down_proj_EF},
+    {kGateBias, &LayerWeights::gate_bias_F},
+    {kUpBias, &LayerWeights::up_bias_F},
+    {kDownBias, &LayerWeights::down_bias_E},
+    {kMlpOutNorm, &LayerWeights::mlp_out_norm_E}};
+
 // The member that a parameter is.
 at::Tensor& Member(ModelWeights& weights, const ParameterSpec& parameter) {
-  using enum ParameterRole;
-  switch (parameter.role) {
-    case kEmbedding:
-      return weights.embed_VE;
-    case kFinalNorm:
-      return weights.final_norm_E;
-    case kLmHead:
-      return weights.lm_head_VE;
-    case kValueHead:
-      return weights.value_head_1E;
-    default:
-      break;
+  for (const auto& [role, member] : kModelMembers) {
+    if (role == parameter.role) return weights.*member;
   }
-  LayerWeights& layer = weights.layers[static_cast<size_t>(parameter.layer)];
-  switch (parameter.role) {
-    case kInputNorm:
-      return layer.input_norm_E;
-    case kQProj:
-      return layer.q_proj_OE;
-    case kKProj:
-      return layer.k_proj_OE;
-    case kVProj:
-      return layer.v_proj_OE;
-    case kOProj:
-      return layer.o_proj_EO;
-    case kPostNorm:
-      return layer.post_norm_E;
-    case kGateProj:
-      return layer.gate_proj_FE;
-    case kUpProj:
-      return layer.up_proj_FE;
-    default:
-      return layer.down_proj_EF;
+  for (const auto& [role, member] : kLayerMembers) {
+    if (role == parameter.role) return weights.layers[static_cast<size_t>(parameter.layer)].*member;
   }
+  ROLLCALL_CHECK(false, "a parameter without a member");
+  return weights.embed_VE;
+}
+
+void MakeRotaryTables(ModelWeights& weights) {
+  const ModelConfig& config = weights.config;
+  if (config.positions != Positions::kRotary) return;
+  const auto make = [&](const RopeConfig& rope) {
+    return std::make_shared<RotaryTable>(
+        ComputeRopeFrequencies(rope, config.head_dim, DeclaredPositions(config)));
+  };
+  weights.rotary = make(config.rope);
+  if (config.has_sliding_rope) weights.sliding_rotary = make(config.sliding_rope);
 }
 
 at::Tensor View(const at::Tensor& arena, const TensorLayout& tensor) {
@@ -81,7 +102,7 @@ StatusOr<ModelWeights> AllocateWeights(const ModelConfig& config, Head head, Gra
     weights.config = config;
     weights.head = head;
     weights.layout = ArenaLayout(parameters);
-    weights.rotary = std::make_shared<RotaryTable>(config.head_dim, config.rope_theta);
+    MakeRotaryTables(weights);
     weights.layers.resize(static_cast<size_t>(config.num_layers));
     weights.arena = at::zeros({ArenaValues(weights.layout)}, at::kFloat);
     if (gradients == Gradients::kAccumulate) {
@@ -117,26 +138,34 @@ Status InitializeWeights(uint64_t seed, ModelWeights* weights) {
   });
 }
 
-StatusOr<ModelWeights> MakeCritic(const ModelWeights& policy, Gradients gradients) {
-  ROLLCALL_ASSIGN_OR_RETURN(ModelWeights critic,
-                            AllocateWeights(policy.config, Head::kValue, gradients));
-  return GuardExceptions("making a critic", [&]() -> StatusOr<ModelWeights> {
+StatusOr<ModelWeights> WithHead(const ModelWeights& from, Head head, Gradients gradients) {
+  ROLLCALL_ASSIGN_OR_RETURN(ModelWeights made, AllocateWeights(from.config, head, gradients));
+  return GuardExceptions("changing a model's head", [&]() -> StatusOr<ModelWeights> {
     // Both arenas begin with the decoder; only what follows the final norm differs.
-    const uint64_t shared_bytes = critic.layout.back().offset_bytes;
-    std::memcpy(critic.arena.mutable_data_ptr<float>(), policy.arena.const_data_ptr<float>(),
+    uint64_t shared_bytes = 0;
+    const std::vector<ParameterSpec> parameters = ListParameters(from.config, head);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      if (!IsHeadRole(parameters[i].role)) shared_bytes += made.layout[i].size_bytes;
+    }
+    std::memcpy(made.arena.mutable_data_ptr<float>(), from.arena.const_data_ptr<float>(),
                 shared_bytes);
-    return std::move(critic);
+    return std::move(made);
   });
+}
+
+StatusOr<ModelWeights> MakeCritic(const ModelWeights& policy, Gradients gradients) {
+  return WithHead(policy, Head::kValue, gradients);
 }
 
 StatusOr<ModelWeights> LoadWeights(const std::string& directory, Head head, Gradients gradients) {
   ROLLCALL_ASSIGN_OR_RETURN(const ModelFiles files, ModelFiles::Open(directory));
   // Everything is checked before memory is taken.
   const std::vector<ParameterSpec> parameters = ListParameters(files.config(), head);
-  std::vector<ModelFiles::Found> found(parameters.size());
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    auto one = files.Find(parameters[i]);
-    if (parameters[i].role == ParameterRole::kValueHead &&
+  const std::vector<DiskTensor> tensors = ListDiskTensors(files.config(), head, parameters);
+  std::vector<ModelFiles::Found> found(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    auto one = files.Find(tensors[i]);
+    if (parameters[tensors[i].parts.front().parameter].role == kValueHead &&
         one.status().code() == StatusCode::kNotFound) {
       continue;  // stays zero
     }
@@ -145,13 +174,10 @@ StatusOr<ModelWeights> LoadWeights(const std::string& directory, Head head, Grad
   }
   ROLLCALL_ASSIGN_OR_RETURN(ModelWeights weights, AllocateWeights(files.config(), head, gradients));
   return GuardExceptions("loading '" + directory + "'", [&]() -> StatusOr<ModelWeights> {
-    const std::span<float> arena = ArenaSpan(weights);
-    for (size_t i = 0; i < parameters.size(); ++i) {
+    for (size_t i = 0; i < tensors.size(); ++i) {
       if (found[i].layout == nullptr) continue;
-      const TensorLayout& place = weights.layout[i];
-      ConvertToFloat(
-          found[i].layout->dtype, found[i].data,
-          arena.subspan(place.offset_bytes / sizeof(float), place.size_bytes / sizeof(float)));
+      ReadDiskTensor(tensors[i], weights.layout, found[i].layout->dtype, found[i].data,
+                     ArenaSpan(weights));
     }
     return std::move(weights);
   });

@@ -29,17 +29,23 @@ void FillInitialValues(const ModelConfig& config, Head head, uint64_t seed,
     double deviation = kDeviation;
     switch (parameters[i].role) {
       case ParameterRole::kInputNorm:
-      case ParameterRole::kPostNorm:
+      case ParameterRole::kQNorm:
+      case ParameterRole::kKNorm:
+      case ParameterRole::kAttentionOutNorm:
+      case ParameterRole::kMlpNorm:
+      case ParameterRole::kMlpOutNorm:
       case ParameterRole::kFinalNorm:
-        std::fill(values.begin(), values.end(), 1.0F);
+        std::fill(values.begin(), values.end(), config.is_norm_weight_from_one ? 0.0F : 1.0F);
         continue;
       case ParameterRole::kValueHead:
+      case ParameterRole::kScore:
         continue;
       case ParameterRole::kOProj:
       case ParameterRole::kDownProj:
         deviation *= residual_scale;
         break;
       default:
+        if (parameters[i].shape.size() == 1) continue;  // biases
         break;
     }
     const std::array<uint64_t, 4> words = {seed, kPurpose,

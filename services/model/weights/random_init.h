@@ -9,9 +9,9 @@
 
 namespace rollcall {
 
-// Fills an arena (ArenaValues long): Normal(0, 0.02) matrices, norms of one, residual outputs
-// scaled by 1/sqrt(2*layers), a value head of zero. Depends on sizes and seed alone; every tensor
-// has a random stream of its own.
+// Fills an arena (ArenaValues long): Normal(0, 0.02) matrices, norms that multiply with one, biases
+// of zero, residual outputs scaled by 1/sqrt(2*layers), a value or score head of zero. Depends on
+// sizes and seed alone; every tensor has a random stream of its own.
 void FillInitialValues(const ModelConfig& config, Head head, uint64_t seed, std::span<float> arena);
 
 }  // namespace rollcall

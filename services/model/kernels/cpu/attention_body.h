@@ -6,6 +6,8 @@
 
 #include "services/model/kernels/attention.h"
 #include "services/model/kernels/cpu/gemm_body.h"
+#include "services/model/kernels/cpu/lanes_body.h"
+#include "services/model/kernels/cpu/math_body.h"
 
 namespace rollcall::ROLLCALL_ISA {
 
@@ -25,7 +27,8 @@ struct Row {
   float* stats;        // or null
   ptrdiff_t k_offset;  // of the row's kv head in a block
   ptrdiff_t v_offset;
-  int64_t num_keys;
+  int64_t first_key;  // of its window
+  int64_t num_keys;   // counted from the start of the sequence
 };
 
 enum class KvHead { kShared, kOwn };
@@ -78,18 +81,32 @@ ROLLCALL_INLINE void ScoreTile(const Row* rows, const Chunk* chunks, int64_t hea
   }
 }
 
-// Scores of R rows against keys 0 .. num_keys-1. Where a block is a multiple of sixteen, whole
+// The part of a block that a walk over the keys from `begin` on visits.
+struct BlockWalk {
+  int64_t first;   // position of the block's first key
+  int64_t offset;  // where the walk enters the block
+};
+
+static BlockWalk FirstBlock(int64_t begin, int64_t block_size) {
+  const int64_t first = begin / block_size * block_size;
+  return {first, begin - first};
+}
+
+// Scores of R rows against keys begin .. num_keys-1, and some before them; `begin` is a multiple
+// of sixteen. Where a block is a multiple of sixteen, whole
 // vectors are read and written past the last key: into the block's padding and the row's padding.
 template <int R, KvHead kHead, bool kPartial>
-static void Scores(const AttentionArgs& args, const Row* rows, int64_t num_keys, float* scores,
-                   ptrdiff_t scores_stride) {
+static void Scores(const AttentionArgs& args, const Row* rows, int64_t begin, int64_t num_keys,
+                   float* scores, ptrdiff_t scores_stride) {
   Chunk chunks[kScoreChunks];
   int filled = 0;
-  for (int64_t first = 0; first < num_keys; first += args.block_size) {
+  const BlockWalk walk = FirstBlock(begin, args.block_size);
+  for (int64_t first = walk.first; first < num_keys; first += args.block_size) {
     const float* block = args.k_blocks[first / args.block_size];
     const int64_t left = num_keys - first;
     const int64_t in_block = left < args.block_size ? left : args.block_size;
-    for (int64_t offset = 0; offset < in_block; offset += kLanes) {
+    const int64_t start = first == walk.first ? walk.offset / kLanes * kLanes : 0;
+    for (int64_t offset = start; offset < in_block; offset += kLanes) {
       const int64_t room = args.block_size - offset;
       chunks[filled++] = {block + offset, scores + first + offset, room < kLanes ? room : kLanes};
       if (filled < kScoreChunks) continue;
@@ -109,19 +126,30 @@ struct RowStats {
   float inverse_sum;
 };
 
-// Turns a row of raw scores over `count` keys into exponentials, and zeros from there to `padded`
-// (a multiple of sixteen).
-static RowStats Exponentials(float* scores, int64_t count, int64_t padded, float scale) {
+// cap * tanh(s * scale / cap) for the scores of keys begin .. count-1.
+static void CapScores(float* scores, int64_t begin, int64_t count, float scale, float softcap) {
+  const F32x16 cap = Set(softcap);
+  const F32x16 scale_all = Set(scale);
+  for (int64_t j = begin; j < count; j += kLanes) {
+    const F32x16 s = LoadUpTo(scores + j, count - j);
+    StoreUpTo(scores + j, count - j, Mul(cap, Tanh(Div(Mul(s, scale_all), cap))));
+  }
+}
+
+// Turns a row of raw scores over keys begin .. count-1 into exponentials, and zeros from there to
+// `padded`. begin and padded are multiples of sixteen.
+static RowStats Exponentials(float* scores, int64_t begin, int64_t count, int64_t padded,
+                             float scale) {
   const F32x16 scale_all = Set(scale);
   const float lowest = -__builtin_inff();
   F32x16 max = Set(lowest);
-  int64_t j = 0;
+  int64_t j = begin;
   for (; j + kLanes <= count; j += kLanes) max = Max(Load(scores + j), max);
   if (j < count) max = Max(LoadFirst(scores + j, count - j, lowest), max);
   const float max_scaled = ReduceMax(max) * scale;
   const F32x16 max_all = Set(max_scaled);
   F32x16 sum = Set(0.0F);
-  for (j = 0; j + kLanes <= count; j += kLanes) {
+  for (j = begin; j + kLanes <= count; j += kLanes) {
     const F32x16 e = Exp(Sub(Mul(Load(scores + j), scale_all), max_all));
     Store(scores + j, e);
     sum = Add(sum, e);
@@ -136,12 +164,12 @@ static RowStats Exponentials(float* scores, int64_t count, int64_t padded, float
   return {max_scaled, 1.0F / ReduceAdd(sum)};
 }
 
-// out = (sum over keys j of weights[j] * v[j]) * inverse_sum for V vectors of the head dimension
-// from d on; `last` elements of the last vector are real.
+// out = (sum over keys j from `begin` of weights[j] * v[j]) * inverse_sum for V vectors of the head
+// dimension from d on; `last` elements of the last vector are real.
 template <int R, int V, KvHead kHead, bool kPartial>
 ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const Row* rows, const RowStats* stats,
-                               const float* weights, ptrdiff_t weights_stride, int64_t num_keys,
-                               ptrdiff_t d, int64_t last) {
+                               const float* weights, ptrdiff_t weights_stride, int64_t begin,
+                               int64_t num_keys, ptrdiff_t d, int64_t last) {
   F32x16 acc[R][V];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
@@ -152,11 +180,13 @@ ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const Row* rows, const
     const float* p = values + rows[r].v_offset + v * kLanes;
     return kPartial && v == V - 1 ? LoadFirst(p, last) : Load(p);
   };
-  for (int64_t first = 0; first < num_keys; first += args.block_size) {
-    const float* values = args.v_blocks[first / args.block_size] + d;
+  const BlockWalk walk = FirstBlock(begin, args.block_size);
+  for (int64_t first = walk.first; first < num_keys; first += args.block_size) {
+    const int64_t start = first == walk.first ? walk.offset : 0;
+    const float* values = args.v_blocks[first / args.block_size] + d + start * args.v_stride;
     const int64_t left = num_keys - first;
     const int64_t in_block = left < args.block_size ? left : args.block_size;
-    for (int64_t j = 0; j < in_block; ++j, values += args.v_stride) {
+    for (int64_t j = start; j < in_block; ++j, values += args.v_stride) {
       F32x16 shared[V];
       if (kHead == KvHead::kShared) {
 #pragma GCC unroll 4
@@ -193,26 +223,35 @@ ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const Row* rows, const
 template <int R, KvHead kHead>
 static void AttendTile(const AttentionArgs& args, const Row* rows, ptrdiff_t scores_stride) {
   int64_t num_keys = 0;
+  int64_t first_key = rows[0].first_key;
   for (int r = 0; r < R; ++r) {
     if (rows[r].num_keys > num_keys) num_keys = rows[r].num_keys;
+    if (rows[r].first_key < first_key) first_key = rows[r].first_key;
   }
+  const int64_t begin = first_key / kLanes * kLanes;
   if (args.block_size % kLanes == 0) {
-    Scores<R, kHead, false>(args, rows, num_keys, args.scratch, scores_stride);
+    Scores<R, kHead, false>(args, rows, begin, num_keys, args.scratch, scores_stride);
   } else {
-    Scores<R, kHead, true>(args, rows, num_keys, args.scratch, scores_stride);
+    Scores<R, kHead, true>(args, rows, begin, num_keys, args.scratch, scores_stride);
   }
   RowStats stats[R];
   for (int r = 0; r < R; ++r) {
-    stats[r] = Exponentials(args.scratch + r * scores_stride, rows[r].num_keys,
-                            RoundUpToLanes(num_keys), args.scale);
+    float* scores = args.scratch + r * scores_stride;
+    float scale = args.scale;
+    if (args.softcap > 0) {
+      CapScores(scores, begin, rows[r].num_keys, args.scale, args.softcap);
+      scale = 1.0F;
+    }
+    for (int64_t j = begin; j < rows[r].first_key; ++j) scores[j] = -__builtin_inff();
+    stats[r] = Exponentials(scores, begin, rows[r].num_keys, RoundUpToLanes(num_keys), scale);
     if (rows[r].stats != nullptr) {
       rows[r].stats[0] = stats[r].max;
       rows[r].stats[1] = stats[r].inverse_sum;
     }
   }
   const auto values = [&]<int V, bool kPartial>(int64_t d, int64_t last) {
-    ValueTile<R, V, kHead, kPartial>(args, rows, stats, args.scratch, scores_stride, num_keys, d,
-                                     last);
+    ValueTile<R, V, kHead, kPartial>(args, rows, stats, args.scratch, scores_stride, begin,
+                                     num_keys, d, last);
   };
   int64_t d = 0;
 #if defined(__AVX512F__)
@@ -238,12 +277,15 @@ static void AttendRows(const AttentionArgs& args, const Row* rows, int64_t count
 
 static Row MakeRow(const AttentionArgs& args, int64_t query, int64_t head) {
   const int64_t kv_head = head / (args.num_heads / args.num_kv_heads);
+  const int64_t num_keys = args.first_position + query + 1;
+  const bool is_windowed = args.window > 0 && num_keys > args.window;
   return {args.q + query * args.q_stride + head * args.head_dim,
           args.out + query * args.out_stride + head * args.head_dim,
           args.stats == nullptr ? nullptr : args.stats + 2 * (query * args.num_heads + head),
           kv_head * args.k_head_stride,
           kv_head * args.v_head_stride,
-          args.first_position + query + 1};
+          is_windowed ? num_keys - args.window : 0,
+          num_keys};
 }
 
 static void Attention(const AttentionArgs& args) {
@@ -280,26 +322,51 @@ static void Attention(const AttentionArgs& args) {
 // Queries of one gradient tile.
 constexpr int64_t kGradRows = kAttentionGradRows;
 
-// p[j] = exp(s[j] * scale - max) * inverse_sum up to the row's own key, dp[j] becomes
-// p[j] * (dp[j] - delta) * scale; zeros behind.
-static void ScoreGradRow(float* p, float* dp, int64_t count, int64_t padded, float scale,
-                         RowStats stats, float delta) {
-  const F32x16 scale_all = Set(scale);
+// What turns raw scores into those of the softmax.
+struct ScoreLaw {
+  float scale;
+  float softcap;
+};
+
+// p[j] = exp(t[j] - max) * inverse_sum for keys first .. count-1, where t is the scaled and capped
+// score, and dp[j] becomes the gradient of the raw score: p[j] * (dp[j] - delta) times the slope of
+// t. Zeros before `first`, from `begin` on, and from `count` to `padded`.
+template <bool kCapped>
+static void ScoreGradRow(float* p, float* dp, int64_t begin, int64_t first, int64_t count,
+                         int64_t padded, ScoreLaw law, RowStats stats, float delta) {
+  const F32x16 scale_all = Set(law.scale);
+  const F32x16 cap = Set(law.softcap);
   const F32x16 max = Set(stats.max);
   const F32x16 inverse = Set(stats.inverse_sum);
   const F32x16 delta_all = Set(delta);
-  int64_t j = 0;
+  const float lowest = -__builtin_inff();
+  if (!kCapped) {
+    for (int64_t j = begin; j < first; ++j) p[j] = lowest;
+  }
+  int64_t j = begin;
   for (; j < count; j += kLanes) {
     const int64_t left = count - j;
     F32x16 s = Load(p + j);
     F32x16 d = Load(dp + j);
     if (left < kLanes) {
-      s = LoadFirst(p + j, left, -__builtin_inff());
+      s = LoadFirst(p + j, left, kCapped ? 0.0F : lowest);
       d = LoadFirst(dp + j, left);
     }
-    const F32x16 weight = Mul(Exp(Sub(Mul(s, scale_all), max)), inverse);
+    F32x16 slope = scale_all;
+    F32x16 t = Mul(s, scale_all);
+    if (kCapped) {
+      const F32x16 tanh = Tanh(Div(t, cap));
+      t = Mul(cap, tanh);
+      slope = Mul(Sub(Set(1.0F), Mul(tanh, tanh)), scale_all);
+    }
+    const F32x16 weight = Mul(Exp(Sub(t, max)), inverse);
     Store(p + j, weight);
-    Store(dp + j, Mul(Mul(weight, Sub(d, delta_all)), scale_all));
+    Store(dp + j, Mul(Mul(weight, Sub(d, delta_all)), slope));
+  }
+  if (kCapped) {
+    // Outside the row's keys the cap gave a finite score.
+    for (int64_t i = begin; i < first; ++i) p[i] = dp[i] = 0.0F;
+    for (int64_t i = count; i < j; ++i) p[i] = dp[i] = 0.0F;
   }
   for (; j < padded; j += kLanes) {
     Store(p + j, Set(0.0F));
@@ -336,26 +403,36 @@ static void AttentionGrad(const AttentionGradArgs& args) {
       const int64_t rows = left < kGradRows ? left : kGradRows;
       const int64_t keys = t + rows;
       const int64_t padded = RoundUpToLanes(keys);
+      // The first key that any row of the tile sees.
+      const int64_t first_key = args.window > 0 && t + 1 > args.window ? t + 1 - args.window : 0;
+      const int64_t begin = first_key / kLanes * kLanes;
       const ptrdiff_t at = t * args.q_stride + column;
-      Gemm<Order::kRows>({args.q + at, args.q_stride, k_t, padded_tokens, p, padded_tokens}, rows,
-                         padded, args.head_dim, false);
-      Gemm<Order::kRows>({args.dout + at, args.q_stride, v_t, padded_tokens, ds, padded_tokens},
-                         rows, padded, args.head_dim, false);
+      Gemm<Order::kRows>(
+          {args.q + at, args.q_stride, k_t + begin, padded_tokens, p + begin, padded_tokens}, rows,
+          padded - begin, args.head_dim, false);
+      Gemm<Order::kRows>(
+          {args.dout + at, args.q_stride, v_t + begin, padded_tokens, ds + begin, padded_tokens},
+          rows, padded - begin, args.head_dim, false);
       for (int64_t r = 0; r < rows; ++r) {
         const float* stats = args.stats + (t + r) * args.stats_stride + 2 * head;
         const float delta = Dot(args.dout + at + r * args.q_stride,
                                 args.out + at + r * args.q_stride, args.head_dim);
-        ScoreGradRow(p + r * padded_tokens, ds + r * padded_tokens, t + r + 1, padded, args.scale,
-                     {stats[0], stats[1]}, delta);
+        const int64_t count = t + r + 1;
+        const int64_t first = args.window > 0 && count > args.window ? count - args.window : 0;
+        const auto row_grad = args.softcap > 0 ? ScoreGradRow<true> : ScoreGradRow<false>;
+        row_grad(p + r * padded_tokens, ds + r * padded_tokens, begin, first, count, padded,
+                 {args.scale, args.softcap}, {stats[0], stats[1]}, delta);
       }
-      Gemm<Order::kRows>({ds, padded_tokens, args.k, args.kv_stride, args.dq + at, args.q_stride},
-                         rows, args.head_dim, keys, false);
+      const ptrdiff_t kv_at = begin * args.kv_stride;
+      Gemm<Order::kRows>(
+          {ds + begin, padded_tokens, args.k + kv_at, args.kv_stride, args.dq + at, args.q_stride},
+          rows, args.head_dim, keys - begin, false);
       Gemm<Order::kColumns>(
-          {ds, padded_tokens, args.q + at, args.q_stride, args.dk, args.kv_stride}, keys,
-          args.head_dim, rows, true);
-      Gemm<Order::kColumns>(
-          {p, padded_tokens, args.dout + at, args.q_stride, args.dv, args.kv_stride}, keys,
-          args.head_dim, rows, true);
+          {ds + begin, padded_tokens, args.q + at, args.q_stride, args.dk + kv_at, args.kv_stride},
+          keys - begin, args.head_dim, rows, true);
+      Gemm<Order::kColumns>({p + begin, padded_tokens, args.dout + at, args.q_stride,
+                             args.dv + kv_at, args.kv_stride},
+                            keys - begin, args.head_dim, rows, true);
     }
   }
 }

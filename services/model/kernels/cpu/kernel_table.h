@@ -3,12 +3,14 @@
 
 #include <cstdint>
 
+#include "services/model/kernels/activation.h"
 #include "services/model/kernels/attention.h"
+#include "services/model/kernels/layer_norm.h"
 #include "services/model/kernels/linear.h"
 #include "services/model/kernels/log_softmax.h"
 #include "services/model/kernels/rms_norm.h"
 #include "services/model/kernels/rotary.h"
-#include "services/model/kernels/swiglu.h"
+#include "services/model/kernels/soft_cap.h"
 
 namespace rollcall {
 
@@ -19,9 +21,13 @@ struct CpuKernels {
   void (*linear)(const LinearArgs& args);
   void (*rms_norm)(const RmsNormArgs& args);
   void (*rms_norm_grad)(const RmsNormGradArgs& args);
+  void (*layer_norm)(const LayerNormArgs& args);
+  void (*layer_norm_grad)(const LayerNormGradArgs& args);
   void (*rotary)(const RotaryArgs& args);
-  void (*swiglu)(const SwigluArgs& args);
-  void (*swiglu_grad)(const SwigluGradArgs& args);
+  void (*activate)(const ActivationArgs& args);
+  void (*activate_grad)(const ActivationGradArgs& args);
+  void (*soft_cap)(const SoftCapArgs& args);
+  void (*soft_cap_grad)(const SoftCapGradArgs& args);
   void (*add)(const float* a, const float* b, int64_t size, float* y);  // y may be a or b
   // dst[d * dst_stride + j] = src[j * src_stride + d] for d < rows, j < columns.
   void (*transpose)(const float* src, int64_t src_stride, int64_t rows, int64_t columns, float* dst,

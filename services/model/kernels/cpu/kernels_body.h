@@ -1,9 +1,11 @@
 // Puts the kernels of one instruction set into a table.
 #pragma once
 
+#include "services/model/kernels/cpu/activation_body.h"
 #include "services/model/kernels/cpu/attention_body.h"
 #include "services/model/kernels/cpu/kernel_table.h"
 #include "services/model/kernels/cpu/linear_body.h"
+#include "services/model/kernels/cpu/norm_body.h"
 #include "services/model/kernels/cpu/rows_body.h"
 
 namespace rollcall::ROLLCALL_ISA {
@@ -21,9 +23,13 @@ constexpr CpuKernels kTable = {.name = ROLLCALL_QUOTE(ROLLCALL_ISA),
                                .linear = Linear,
                                .rms_norm = RmsNorm,
                                .rms_norm_grad = RmsNormGrad,
+                               .layer_norm = LayerNorm,
+                               .layer_norm_grad = LayerNormGrad,
                                .rotary = Rotary,
-                               .swiglu = Swiglu,
-                               .swiglu_grad = SwigluGrad,
+                               .activate = Activate,
+                               .activate_grad = ActivateGrad,
+                               .soft_cap = SoftCap,
+                               .soft_cap_grad = SoftCapGrad,
                                .add = AddRows,
                                .transpose = TransposeMatrix,
                                .attention = Attention,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "services/model/kernels/cpu/gemm_body.h"
+#include "services/model/kernels/cpu/lanes_body.h"
 #include "services/model/kernels/linear.h"
 
 namespace rollcall::ROLLCALL_ISA {
@@ -117,6 +118,14 @@ static void Linear(const LinearArgs& args) {
     }
   }
   LinearBlocked(args, first_output);
+  if (args.bias == nullptr) return;
+  for (int64_t n = 0; n < args.num_rows; ++n) {
+    float* y = args.y + n * args.num_outputs;
+    for (int64_t o = 0; o < args.num_outputs; o += kLanes) {
+      const int64_t left = args.num_outputs - o;
+      StoreUpTo(y + o, left, Add(LoadUpTo(y + o, left), LoadUpTo(args.bias + o, left)));
+    }
+  }
 }
 
 }  // namespace rollcall::ROLLCALL_ISA

@@ -1,81 +1,17 @@
-// The row-wise and element-wise kernels for one instruction set; see kernels/*.h.
+// Rotary embedding, sums and log-softmax for one instruction set; see kernels/*.h.
 #pragma once
 
-#include "services/model/kernels/cpu/simd.h"
+#include "services/model/kernels/cpu/lanes_body.h"
 #include "services/model/kernels/log_softmax.h"
-#include "services/model/kernels/rms_norm.h"
 #include "services/model/kernels/rotary.h"
-#include "services/model/kernels/swiglu.h"
 
 namespace rollcall::ROLLCALL_ISA {
 
-// Loads and stores `count` lanes, all sixteen without a detour.
-ROLLCALL_INLINE F32x16 LoadUpTo(const float* p, int64_t count, float fill = 0.0F) {
-  return count >= kLanes ? Load(p) : LoadFirst(p, count, fill);
-}
-ROLLCALL_INLINE void StoreUpTo(float* p, int64_t count, F32x16 a) {
-  if (count >= kLanes) {
-    Store(p, a);
-  } else {
-    StoreFirst(p, count, a);
-  }
-}
-
-static float InverseRms(const float* x, int64_t width, double eps) {
-  F32x16 sum = Set(0.0F);
-  for (int64_t i = 0; i < width; i += kLanes) {
-    const F32x16 v = LoadUpTo(x + i, width - i);
-    sum = Fma(v, v, sum);
-  }
-  const double mean = static_cast<double>(ReduceAdd(sum)) / static_cast<double>(width);
-  return static_cast<float>(1.0 / __builtin_sqrt(mean + eps));
-}
-
-static void RmsNorm(const RmsNormArgs& args) {
-  for (int64_t n = 0; n < args.num_rows; ++n) {
-    const float* x = args.x + n * args.width;
-    float* y = args.y + n * args.width;
-    const F32x16 inverse = Set(InverseRms(x, args.width, args.eps));
-    for (int64_t i = 0; i < args.width; i += kLanes) {
-      const int64_t left = args.width - i;
-      StoreUpTo(y + i, left, Mul(Mul(LoadUpTo(x + i, left), inverse), LoadUpTo(args.w + i, left)));
-    }
-  }
-}
-
-// With r the inverse root: dx = r * (dy * w) - x * r^3 / E * sum(dy * w * x), dw = dy * x * r.
-static void RmsNormGrad(const RmsNormGradArgs& args) {
-  for (int64_t n = 0; n < args.num_rows; ++n) {
-    const float* x = args.x + n * args.width;
-    const float* dy = args.dy + n * args.width;
-    float* dx = args.dx + n * args.width;
-    const float inverse = InverseRms(x, args.width, args.eps);
-    const F32x16 inverse_all = Set(inverse);
-    F32x16 sum = Set(0.0F);
-    for (int64_t i = 0; i < args.width; i += kLanes) {
-      const int64_t left = args.width - i;
-      const F32x16 x_i = LoadUpTo(x + i, left);
-      const F32x16 dy_i = LoadUpTo(dy + i, left);
-      sum = Fma(Mul(dy_i, LoadUpTo(args.w + i, left)), x_i, sum);
-      const F32x16 dw = LoadUpTo(args.dw + i, left);
-      StoreUpTo(args.dw + i, left, Fma(dy_i, Mul(x_i, inverse_all), dw));
-    }
-    const float factor =
-        -inverse * inverse * inverse * ReduceAdd(sum) / static_cast<float>(args.width);
-    for (int64_t i = 0; i < args.width; i += kLanes) {
-      const int64_t left = args.width - i;
-      const F32x16 scaled =
-          Mul(Mul(LoadUpTo(dy + i, left), LoadUpTo(args.w + i, left)), inverse_all);
-      StoreUpTo(dx + i, left, Fma(LoadUpTo(x + i, left), Set(factor), scaled));
-    }
-  }
-}
-
 static void Rotary(const RotaryArgs& args) {
-  const int64_t half = args.head_dim / 2;
+  const int64_t half = args.rotary_dim / 2;
   const F32x16 direction = Set(args.direction);
   for (int64_t n = 0; n < args.num_rows; ++n) {
-    const float* cosines = args.table + static_cast<int64_t>(args.positions[n]) * args.head_dim;
+    const float* cosines = args.table + static_cast<int64_t>(args.positions[n]) * args.rotary_dim;
     const float* sines = cosines + half;
     for (int64_t h = 0; h < args.num_heads; ++h) {
       float* low = args.x + (n * args.num_heads + h) * args.head_dim;
@@ -90,35 +26,6 @@ static void Rotary(const RotaryArgs& args) {
         StoreUpTo(high + i, left, Add(Mul(b, c), Mul(a, s)));
       }
     }
-  }
-}
-
-// 1 / (1 + e^-x)
-ROLLCALL_INLINE F32x16 Sigmoid(F32x16 x) {
-  const F32x16 one = Set(1.0F);
-  return Div(one, Add(one, Exp(Sub(Set(0.0F), x))));
-}
-
-static void Swiglu(const SwigluArgs& args) {
-  for (int64_t i = 0; i < args.size; i += kLanes) {
-    const int64_t left = args.size - i;
-    const F32x16 gate = LoadUpTo(args.gate + i, left);
-    const F32x16 up = LoadUpTo(args.up + i, left);
-    StoreUpTo(args.y + i, left, Mul(Mul(gate, Sigmoid(gate)), up));
-  }
-}
-
-static void SwigluGrad(const SwigluGradArgs& args) {
-  const F32x16 one = Set(1.0F);
-  for (int64_t i = 0; i < args.size; i += kLanes) {
-    const int64_t left = args.size - i;
-    const F32x16 gate = LoadUpTo(args.gate + i, left);
-    const F32x16 up = LoadUpTo(args.up + i, left);
-    const F32x16 dy = LoadUpTo(args.dy + i, left);
-    const F32x16 sigmoid = Sigmoid(gate);
-    const F32x16 slope = Mul(sigmoid, Fma(gate, Sub(one, sigmoid), one));
-    StoreUpTo(args.dgate + i, left, Mul(Mul(dy, up), slope));
-    StoreUpTo(args.dup + i, left, Mul(dy, Mul(gate, sigmoid)));
   }
 }
 

@@ -53,8 +53,8 @@ TEST_CASE("ModelConfig: what is left out has the defaults of transformers", "[un
   REQUIRE_OK_AND_ASSIGN(const ModelConfig config, Parse(Smallest()));
   CHECK(config.num_kv_heads == 4);
   CHECK(config.head_dim == 4);
-  CHECK(config.rms_norm_eps == 1e-6);
-  CHECK(config.rope_theta == 10000.0);
+  CHECK(config.norm_eps == 1e-6);
+  CHECK(config.rope.theta == 10000.0);
   CHECK(!config.tie_word_embeddings);
   CHECK(config.eos_token_ids.empty());
   CHECK(config.bos_token_id == -1);
@@ -72,14 +72,14 @@ TEST_CASE("ModelConfig: what is left out has the defaults of transformers", "[un
 
 TEST_CASE("ModelConfig: both spellings of the rotary base", "[unit][model]") {
   REQUIRE_OK_AND_ASSIGN(const ModelConfig old, Parse(With({{"rope_theta", 5e5}})));
-  CHECK(old.rope_theta == 5e5);
+  CHECK(old.rope.theta == 5e5);
   REQUIRE_OK_AND_ASSIGN(
       const ModelConfig recent,
       Parse(With({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 100}}}})));
-  CHECK(recent.rope_theta == 100);
+  CHECK(recent.rope.theta == 100);
   for (const char* key : {"rope_parameters", "rope_scaling"}) {
-    CHECK(Contains(Refused(With({{key, {{"rope_type", "llama3"}}}}).dump()), "'rope_type'"));
-    CHECK(Contains(Refused(With({{key, {{"type", "linear"}}}}).dump()), "'type'"));
+    CHECK(Contains(Refused(With({{key, {{"rope_type", "mrope"}}}}).dump()), "'rope_type'"));
+    CHECK(Contains(Refused(With({{key, {{"type", 3}}}}).dump()), "'type'"));
     CHECK(Contains(Refused(With({{key, 2}}).dump()), "expected an object"));
   }
 }
@@ -108,15 +108,18 @@ TEST_CASE("ModelConfig: one end token or several", "[unit][model]") {
 
 TEST_CASE("ModelConfig: what is not built is refused by name", "[unit][model]") {
   CHECK(Contains(Refused(With({{"architectures", {"MambaForCausalLM"}}}).dump()),
-                 "'MambaForCausalLM' is not supported; known: LlamaForCausalLM"));
+                 "\"MambaForCausalLM\" is not supported; known: LlamaForCausalLM"));
   for (const json& value : {json(nullptr), json("LlamaForCausalLM"), json::array(),
                             json::array({1}), json::array({"LlamaForCausalLM", "X"})}) {
     CHECK(Contains(Refused(With({{"architectures", value}}).dump()), "'architectures'"));
   }
   const std::pair<const char*, json> features[] = {
-      {"model_type", "mamba"},    {"hidden_act", "gelu"}, {"attention_bias", true},
-      {"mlp_bias", true},         {"sliding_window", 8},  {"quantization_config", {{"bits", 4}}},
-      {"attention_bias", "false"}};
+      {"model_type", "mamba"},       {"hidden_act", "gelu_fast"},
+      {"attention_bias", "false"},   {"mlp_bias", 1},
+      {"sliding_window", 8},         {"quantization_config", {{"bits", 4}}},
+      {"num_local_experts", 8},      {"num_experts", 4},
+      {"n_routed_experts", 2},       {"is_encoder_decoder", true},
+      {"partial_rotary_factor", 0.5}};
   for (const auto& [key, value] : features) {
     CHECK(Contains(Refused(With({{key, value}}).dump()), "'" + std::string(key) + "'"));
   }
@@ -193,8 +196,8 @@ TEST_CASE("ModelConfig: what is written reads back", "[unit][model]") {
                         .num_kv_heads = 2,
                         .head_dim = 10,
                         .max_positions = 77,
-                        .rms_norm_eps = 3e-6,
-                        .rope_theta = 12345.5,
+                        .norm_eps = 3e-6,
+                        .rope = {.theta = 12345.5},
                         .tie_word_embeddings = true,
                         .eos_token_ids = {3, 5},
                         .bos_token_id = 1,
@@ -203,20 +206,7 @@ TEST_CASE("ModelConfig: what is written reads back", "[unit][model]") {
     config.eos_token_ids = eos;
     REQUIRE_OK_AND_ASSIGN(const ModelConfig back,
                           ParseModelConfig(ModelConfigToJson(config), "config.json"));
-    CHECK(back.vocab_size == 100);
-    CHECK(back.hidden_size == 24);
-    CHECK(back.intermediate_size == 40);
-    CHECK(back.num_layers == 3);
-    CHECK(back.num_heads == 4);
-    CHECK(back.num_kv_heads == 2);
-    CHECK(back.head_dim == 10);
-    CHECK(back.max_positions == 77);
-    CHECK(back.rms_norm_eps == 3e-6);
-    CHECK(back.rope_theta == 12345.5);
-    CHECK(back.tie_word_embeddings);
-    CHECK(back.eos_token_ids == eos);
-    CHECK(back.bos_token_id == 1);
-    CHECK(back.pad_token_id == 0);
+    CHECK(back == config);
   }
   // 100*24, three layers of q 24*40, k and v 24*20 each, o 40*24, mlp 3*24*40, norms 2*24; norm 24.
   CHECK(NumParameters(config) == 2400 + 3 * (960 + 960 + 960 + 2880 + 48) + 24);

@@ -39,12 +39,42 @@ const std::vector<ModelConfig>& Configs() {
   return configs;
 }
 
+// One small model of every architecture, with windows and caps where it knows them.
+std::vector<ModelConfig> FamilyConfigs() {
+  std::vector<ModelConfig> configs;
+  for (const std::string& type : KnownModelTypes()) {
+    ModelConfig& config = configs.emplace_back(Config(4, type.starts_with("gpt") ? 4 : 2, 8));
+    config.num_layers = 3;
+    REQUIRE_OK(SetModelType(type, &config));
+    if (type == "gpt_neox") config.rope.partial_factor = 0.5;
+    if (type == "gemma2") {
+      config.attention_softcap = 2.0;
+      config.logit_softcap = 5.0;
+    }
+    const Status slides = SetSlidingWindow(7, &config);
+    const bool knows_none =
+        type == "llama" || type == "olmo2" || type == "gpt2" || type == "gpt_neox";
+    CHECK(slides.ok() != knows_none);
+  }
+  return configs;
+}
+
+std::vector<ModelConfig> AllConfigs() {
+  std::vector<ModelConfig> configs = Configs();
+  for (const ModelConfig& config : FamilyConfigs()) configs.push_back(config);
+  return configs;
+}
+
 ModelWeights RandomWeights(const ModelConfig& config, Gradients gradients = Gradients::kNone) {
   REQUIRE_OK_AND_ASSIGN(ModelWeights weights,
                         AllocateWeights(config, Head::kLanguageModel, gradients));
   REQUIRE_OK(InitializeWeights(11, &weights));
-  const at::NoGradGuard no_grad;
-  weights.arena.mul_(6.0);  // Far from uniform.
+  CounterRandom random(12);
+  float* values = weights.arena.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < weights.arena.numel(); ++i) {
+    // Far from uniform, and no bias of zero.
+    values[i] = 6.0F * values[i] + 0.05F * static_cast<float>(random.Normal());
+  }
   return weights;
 }
 
@@ -145,14 +175,14 @@ std::vector<Tokens> RandomSequences(CounterRandom& random) {
 TEST_CASE("Decoder: packed sequences are the single ones, bit for bit", "[unit][model][torch]") {
   const at::NoGradGuard no_grad;
   CounterRandom random(1);
-  for (const ModelConfig& config : Configs()) {
+  for (const ModelConfig& config : AllConfigs()) {
     const ModelWeights weights = RandomWeights(config);
     REQUIRE_OK_AND_ASSIGN(const auto packed, PackWeights(weights));
     const std::vector<Tokens> sequences = RandomSequences(random);
     const std::vector<Floats> together = PackedLogits(weights, nullptr, sequences);
     const std::vector<Floats> inference = PackedLogits(weights, packed.get(), sequences);
     for (size_t s = 0; s < sequences.size(); ++s) {
-      INFO("heads " << config.num_heads << " sequence " << s);
+      INFO(config.model_type << " heads " << config.num_heads << " sequence " << s);
       CHECK(SameBits(together[s], PackedLogits(weights, nullptr, {sequences[s]})[0]));
       CHECK(SameBits(together[s], inference[s]));
       for (const float logit : together[s]) REQUIRE(std::isfinite(logit));
@@ -175,7 +205,8 @@ TEST_CASE("Decoder: a token's logits do not see what follows it", "[unit][model]
 
 TEST_CASE("Decoder: recording gradients leaves the bits alone", "[unit][model][torch]") {
   CounterRandom random(3);
-  for (const ModelConfig& config : Configs()) {
+  for (const ModelConfig& config : AllConfigs()) {
+    INFO(config.model_type);
     const ModelWeights training = RandomWeights(config, Gradients::kAccumulate);
     const ModelWeights frozen = RandomWeights(config);
     const std::vector<Tokens> sequences = RandomSequences(random);
@@ -188,12 +219,18 @@ TEST_CASE("Decoder: any schedule through the paged cache is the packed forward, 
           "[unit][model][torch]") {
   const at::NoGradGuard no_grad;
   CounterRandom random(4);
-  for (const ModelConfig& config : Configs()) {
+  const std::vector<ModelConfig> configs = AllConfigs();
+  for (size_t c = 0; c < configs.size(); ++c) {
+    const ModelConfig& config = configs[c];
     const ModelWeights weights = RandomWeights(config);
     REQUIRE_OK_AND_ASSIGN(const auto packed, PackWeights(weights));
     for (const int64_t block_size : {16, 32, 4, 5, 1}) {
       for (const uint64_t max_chunk : {1, 3, 40, 128}) {
-        INFO("heads " << config.num_heads << " block " << block_size << " chunk " << max_chunk);
+        // All schedules for the first models, some for each architecture.
+        const bool is_sampled = block_size == 16 || block_size == 5;
+        if (c >= Configs().size() && (!is_sampled || max_chunk == 1 || max_chunk == 128)) continue;
+        INFO(config.model_type << " heads " << config.num_heads << " block " << block_size
+                               << " chunk " << max_chunk);
         const std::vector<Tokens> sequences = RandomSequences(random);
         const std::vector<Floats> want = PackedLogits(weights, nullptr, sequences);
         Tokens free_blocks(300);
@@ -253,33 +290,37 @@ TEST_CASE("Decoder: log-probabilities agree with those of the sampler, bit for b
           "[unit][model][torch]") {
   const at::NoGradGuard no_grad;
   CounterRandom random(6);
-  const ModelWeights weights = RandomWeights(Configs()[0]);
-  const Tokens tokens = RandomTokens(random, 40);
-  const Tokens targets = RandomTokens(random, 40);
-  Tokens positions(40);
-  std::iota(positions.begin(), positions.end(), 0);
-  const auto attention = MakePackedAttention(weights.config, {0, 40});
-  REQUIRE_OK_AND_ASSIGN(const at::Tensor hidden_NE,
-                        DecoderHidden(weights, nullptr, tokens, positions, *attention));
-  REQUIRE_OK_AND_ASSIGN(const at::Tensor logits_NV, Logits(weights, nullptr, hidden_NE));
-  const Floats logits = ToFloats(logits_NV);
-  for (const double temperature : {1.0, 0.6, 1e-3, 50.0}) {
-    REQUIRE_OK_AND_ASSIGN(const TokenLogprobs result,
-                          ComputeTokenLogprobs(weights, nullptr, hidden_NE, targets, temperature));
-    const Floats logprobs = ToFloats(result.logprobs_N);
-    const Floats entropies = ToFloats(result.entropy_N);
-    Floats row(61);
-    for (size_t n = 0; n < 40; ++n) {
-      LogSoftmaxRow(std::span(logits).subspan(n * 61, 61), temperature, row);
-      CHECK(row[static_cast<size_t>(targets[n])] == logprobs[n]);
-      double total = 0;
-      double entropy = 0;
-      for (const float logprob : row) {
-        total += std::exp(double{logprob});
-        entropy -= std::exp(double{logprob}) * double{logprob};
+  for (const ModelConfig& config : AllConfigs()) {
+    INFO(config.model_type << " heads " << config.num_heads);
+    const ModelWeights weights = RandomWeights(config);
+    const Tokens tokens = RandomTokens(random, 40);
+    const Tokens targets = RandomTokens(random, 40);
+    Tokens positions(40);
+    std::iota(positions.begin(), positions.end(), 0);
+    const auto attention = MakePackedAttention(weights.config, {0, 40});
+    REQUIRE_OK_AND_ASSIGN(const at::Tensor hidden_NE,
+                          DecoderHidden(weights, nullptr, tokens, positions, *attention));
+    REQUIRE_OK_AND_ASSIGN(const at::Tensor logits_NV, Logits(weights, nullptr, hidden_NE));
+    const Floats logits = ToFloats(logits_NV);
+    for (const double temperature : {1.0, 0.6, 1e-3, 50.0}) {
+      REQUIRE_OK_AND_ASSIGN(
+          const TokenLogprobs result,
+          ComputeTokenLogprobs(weights, nullptr, hidden_NE, targets, temperature));
+      const Floats logprobs = ToFloats(result.logprobs_N);
+      const Floats entropies = ToFloats(result.entropy_N);
+      Floats row(61);
+      for (size_t n = 0; n < 40; ++n) {
+        LogSoftmaxRow(std::span(logits).subspan(n * 61, 61), temperature, row);
+        CHECK(row[static_cast<size_t>(targets[n])] == logprobs[n]);
+        double total = 0;
+        double entropy = 0;
+        for (const float logprob : row) {
+          total += std::exp(double{logprob});
+          entropy -= std::exp(double{logprob}) * double{logprob};
+        }
+        CHECK(total == Approx(1.0).epsilon(1e-5));
+        CHECK(entropies[n] == Approx(entropy).margin(1e-4));
       }
-      CHECK(total == Approx(1.0).epsilon(1e-5));
-      CHECK(entropies[n] == Approx(entropy).margin(1e-4));
     }
   }
 }

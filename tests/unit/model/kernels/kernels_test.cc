@@ -121,7 +121,12 @@ TEST_CASE("RmsNorm: matches its definition for every width", "[unit][model]") {
       const auto x = RandomValues(3 * width, 5);
       const auto w = RandomValues(width, 6);
       std::vector<float> y(x.size());
-      kernels->rms_norm({x.data(), w.data(), 3, width, 1e-5, y.data()});
+      kernels->rms_norm({.x = x.data(),
+                         .w = w.data(),
+                         .num_rows = 3,
+                         .width = width,
+                         .eps = 1e-5,
+                         .y = y.data()});
       for (int64_t n = 0; n < 3; ++n) {
         double square = 0;
         for (int64_t i = 0; i < width; ++i) square += double{x[n * width + i]} * x[n * width + i];
@@ -142,7 +147,10 @@ TEST_CASE("Swiglu: exponentials are right to 3e-7 and the same in every lane", "
   for (const CpuKernels* kernels : AvailableCpuKernels()) {
     INFO(kernels->name);
     std::vector<float> y(gate.size());
-    kernels->swiglu({gate.data(), up.data(), static_cast<int64_t>(gate.size()), y.data()});
+    kernels->activate({.gate = gate.data(),
+                       .up = up.data(),
+                       .size = static_cast<int64_t>(gate.size()),
+                       .y = y.data()});
     double worst = 0;
     for (size_t i = 0; i < gate.size(); ++i) {
       const double wanted = gate[i] / (1 + std::exp(-double{gate[i]}));
@@ -159,7 +167,7 @@ TEST_CASE("Swiglu: exponentials are right to 3e-7 and the same in every lane", "
     CHECK(worst_normal < 4e-7);  // the exponential, an addition, a division and a product
     for (size_t i = 0; i < gate.size(); i += 37) {
       float alone = NAN;
-      kernels->swiglu({&gate[i], &up[i], 1, &alone});
+      kernels->activate({.gate = &gate[i], .up = &up[i], .size = 1, .y = &alone});
       CHECK(std::memcmp(&alone, &y[i], sizeof(float)) == 0);
     }
   }
@@ -212,8 +220,9 @@ TEST_CASE("Kernels: fused versions agree to the bit", "[unit][model]") {
   for (const CpuKernels* kernels : AvailableCpuKernels()) {
     if (!IsFused(*kernels)) continue;
     std::vector<float> all(x.size());
-    kernels->rms_norm({x.data(), w.data(), 40, 100, 1e-6, all.data()});
-    kernels->swiglu({all.data(), x.data(), 4000, all.data()});
+    kernels->rms_norm(
+        {.x = x.data(), .w = w.data(), .num_rows = 40, .width = 100, .eps = 1e-6, .y = all.data()});
+    kernels->activate({.gate = all.data(), .up = x.data(), .size = 4000, .y = all.data()});
     const LogSoftmaxStats stats = kernels->log_softmax_stats(all.data(), 3999, 0.9F);
     kernels->log_softmax_write(all.data(), 4000, 0.9F, stats, all.data());
     all.push_back(stats.entropy);

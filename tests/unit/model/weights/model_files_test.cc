@@ -273,9 +273,9 @@ TEST_CASE("InitModelDirectory: refuses what could not be loaded", "[unit][model]
   config.vocab_size = std::numeric_limits<int64_t>::max();
   refused(config, "'vocab_size'");
   config = TinyConfig();
-  config.rope_theta = std::numeric_limits<double>::infinity();
+  config.rope.theta = std::numeric_limits<double>::infinity();
   refused(config, "'rope_theta'");
-  config.rope_theta = std::nan("");
+  config.rope.theta = std::nan("");
   refused(config, "'rope_theta'");
 }
 

@@ -6,6 +6,8 @@ target_include_directories(rollcall_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(rollcall_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor
   -Wno-missing-field-initializers  # options structs are given by the fields that differ
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
+  # libstdc++ 12 uses what it deprecates in its own stable_sort.
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>
   $<$<BOOL:${ROLLCALL_WERROR}>:-Werror>)
 if(ROLLCALL_SANITIZE)
   target_compile_options(rollcall_flags INTERFACE -fsanitize=${ROLLCALL_SANITIZE}

@@ -40,3 +40,36 @@ if(ROLLCALL_ENGINE)
   # (Debian's libgloo-dev). libgloo itself must never be linked: same symbols, other versions.
   find_path(GLOO_INCLUDE_DIR gloo/config.h REQUIRED)
 endif()
+
+# --- Arrow ----------------------------------------------------------------------------------
+# Parquet files are read by a program of its own, rollcall-parquet, with the Arrow libraries of the
+# pyarrow wheel. Optional: without them everything else builds and says that it cannot read Parquet.
+# ROLLCALL_ARROW_ROOT is the directory of the `pyarrow` Python package.
+set(ROLLCALL_ARROW_ROOT "" CACHE PATH "Directory of the pyarrow package of the pyarrow wheel")
+set(ROLLCALL_PARQUET AUTO CACHE STRING "Build the Parquet reader: ON, OFF, or AUTO (when Arrow is there)")
+set_property(CACHE ROLLCALL_PARQUET PROPERTY STRINGS AUTO ON OFF)
+set(ROLLCALL_HAS_PARQUET OFF)
+if(ROLLCALL_PARQUET)
+  file(GLOB ROLLCALL_ARROW_LIBRARY ${ROLLCALL_ARROW_ROOT}/libarrow.so.[0-9]*)
+  file(GLOB ROLLCALL_PARQUET_LIBRARY ${ROLLCALL_ARROW_ROOT}/libparquet.so.[0-9]*)
+  if(ROLLCALL_ARROW_ROOT AND ROLLCALL_ARROW_LIBRARY AND ROLLCALL_PARQUET_LIBRARY
+      AND EXISTS ${ROLLCALL_ARROW_ROOT}/include/parquet/arrow/reader.h)
+    set(ROLLCALL_HAS_PARQUET ON)
+    list(GET ROLLCALL_ARROW_LIBRARY 0 ROLLCALL_ARROW_LIBRARY)
+    list(GET ROLLCALL_PARQUET_LIBRARY 0 ROLLCALL_PARQUET_LIBRARY)
+    add_library(rollcall_arrow INTERFACE)
+    add_library(rollcall::arrow ALIAS rollcall_arrow)
+    target_include_directories(rollcall_arrow SYSTEM INTERFACE ${ROLLCALL_ARROW_ROOT}/include)
+    target_link_libraries(rollcall_arrow INTERFACE
+      ${ROLLCALL_PARQUET_LIBRARY} ${ROLLCALL_ARROW_LIBRARY})
+    target_link_options(rollcall_arrow INTERFACE
+      -Wl,-rpath,${ROLLCALL_ARROW_ROOT} -Wl,-rpath-link,${ROLLCALL_ARROW_ROOT})
+  elseif(ROLLCALL_PARQUET STREQUAL "ON")
+    message(FATAL_ERROR "ROLLCALL_ARROW_ROOT ('${ROLLCALL_ARROW_ROOT}') is not the pyarrow package "
+      "of a pyarrow wheel: libarrow.so.N, libparquet.so.N or its headers are missing. Run ./dev "
+      "setup, which installs it, or configure with -DROLLCALL_PARQUET=OFF.")
+  else()
+    message(STATUS "No Arrow in ROLLCALL_ARROW_ROOT ('${ROLLCALL_ARROW_ROOT}'): this build will "
+      "not read Parquet")
+  endif()
+endif()

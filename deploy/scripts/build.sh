@@ -12,12 +12,14 @@ TEXT
 }
 
 configure() {
-  local preset=$1 dir=$ROOT/build/$1 torch
+  local preset=$1 dir=$ROOT/build/$1 torch arrow
   torch=$(torch_root)
+  arrow=$(arrow_root)
   if [ ! -e "$dir/build.ninja" ] ||
-    ! grep -qxF "ROLLCALL_TORCH_ROOT:PATH=$torch" "$dir/CMakeCache.txt"; then
+    ! grep -qxF "ROLLCALL_TORCH_ROOT:PATH=$torch" "$dir/CMakeCache.txt" ||
+    ! grep -qxF "ROLLCALL_ARROW_ROOT:PATH=$arrow" "$dir/CMakeCache.txt"; then
     say "Configuring build/$preset"
-    cmake --preset "$preset" "-DROLLCALL_TORCH_ROOT=$torch" \
+    cmake --preset "$preset" "-DROLLCALL_TORCH_ROOT=$torch" "-DROLLCALL_ARROW_ROOT=$arrow" \
       "-DROLLCALL_PYTHON=$VENV/bin/python" >"/tmp/rollcall-configure-$$.log" 2>&1 || {
       cat "/tmp/rollcall-configure-$$.log" >&2
       die "cmake could not configure build/$preset"

@@ -15,7 +15,9 @@ command_bundle() {
   rm -rf "$out"
   mkdir -p "$out/bin" "$out/lib" "$out/recipes"
   cp "$ROOT"/deploy/recipes/*.yaml "$out/recipes/"
-  for name in rollcall rollcall-coordinator rollcall-rollout rollcall-reward rollcall-learner; do
+  for name in rollcall rollcall-coordinator rollcall-rollout rollcall-reward rollcall-learner \
+    rollcall-parquet; do
+    [ -e "$ROOT/build/release/bin/$name" ] || continue  # rollcall-parquet is optional
     cp "$ROOT/build/release/bin/$name" "$out/bin/"
     # The C library and the loader belong to the machine.
     ldd "$out/bin/$name" | awk '$2 == "=>" && $3 ~ /^\// {print $3}' |

@@ -9,6 +9,7 @@ Installs what is missing and says what it does:
   * LibTorch, as the PyTorch wheel in a virtual environment of the project
     (default ~/.cache/rollcall/venv, elsewhere with ROLLCALL_CACHE=DIR): the CPU build where
     there is no NVIDIA GPU and the package index offers it;
+  * Arrow and Parquet, as the pyarrow wheel in the same place;
   * the Python libraries that the tests compare against.
 Every other command does this first; without anything to do it takes well under a second.
 TEXT
@@ -86,10 +87,23 @@ install_python() {
 }
 
 torch_root() { echo "$VENV"/lib/python3*/site-packages/torch; }
+# Empty where pyarrow is not installed.
+arrow_root() {
+  local root
+  root=$(echo "$VENV"/lib/python3*/site-packages/pyarrow)
+  if [ -d "$root/include/parquet" ]; then echo "$root"; fi
+}
+
+# Parquet is optional: without its libraries everything else builds.
+install_parquet() {
+  (install_python requirements-parquet) ||
+    say "Going on without Parquet: this build will read JSONL files only"
+}
 
 setup_build() {
   install_packages "${BUILD_PACKAGES[@]}"
   install_python requirements
+  install_parquet
   # Generous enough for every preset; kept if the user has set more.
   export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-10G}
 }

@@ -9,7 +9,6 @@ namespace {
 constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 constexpr absl::Duration kDefaultTimeout = absl::Seconds(10);
 constexpr int kDefaultRetries = 3;
-constexpr char kDefaultAnswerField[] = "answer";
 
 JobContextOr Failed(FailureKind kind, std::string reason, const Status& status) {
   return {.context = nullptr, .failure = {kind, std::move(reason), Message(status)}};
@@ -59,8 +58,7 @@ JobContextOr JobCatalog::Load(const std::string& job_id) {
   const StatusOr<v1::JobSpec> spec = fetch_spec_(job_id);
   if (!spec.ok()) return Failed(FailureKind::kInfrastructure, "job_unknown", spec.status());
   auto context = std::make_shared<JobContext>();
-  context->answer_field =
-      spec->data().has_answer_field() ? spec->data().answer_field() : kDefaultAnswerField;
+  context->answer_column = spec->data().columns().answer();
   StatusOr<std::shared_ptr<const Tokenizer>> tokenizer = LoadTokenizer(spec->model().path());
   if (!tokenizer.ok()) return Failed(FailureKind::kInfrastructure, "tokenizer", tokenizer.status());
   context->tokenizer = *std::move(tokenizer);

@@ -30,7 +30,7 @@ struct JobScorer {
 
 // Immutable.
 struct JobContext {
-  std::string answer_field;
+  std::string answer_column;  // of data.columns; empty takes the usual ones
   std::shared_ptr<const Tokenizer> tokenizer;
   std::vector<JobScorer> reward;
   std::vector<JobScorer> evaluate;  // those of the reward when the job names none

@@ -212,7 +212,7 @@ void RewardService::Prepare(const std::shared_ptr<Sample>& sample) {
   JobContextOr job = jobs_.Get(key.job_id());
   if (job.context == nullptr) return FailSample(sample, std::move(job.failure));
   ScoreInputOr made = MakeScoreInput(sample->task.trajectory(), sample->task.row_json(),
-                                     job.context->answer_field, *job.context->tokenizer);
+                                     job.context->answer_column, *job.context->tokenizer);
   if (!made.ok) return FailSample(sample, std::move(made.failure));
   sample->input = std::make_shared<const ScoreInput>(std::move(made.input));
 

@@ -3,7 +3,7 @@
 #include <utility>
 #include <vector>
 
-#include "services/common/data/jsonl.h"
+#include "services/common/data/row_json.h"
 #include "services/common/text/utf8.h"
 
 namespace rollcall {
@@ -31,7 +31,7 @@ v1::Failure ToProto(const ScoreFailure& failure) {
 }  // namespace
 
 ScoreInputOr MakeScoreInput(const v1::Trajectory& trajectory, const std::string& row_json,
-                            const std::string& answer_field, const Tokenizer& tokenizer) {
+                            const std::string& answer_column, const Tokenizer& tokenizer) {
   ScoreInputOr made;
   ScoreInput& input = made.input;
   input.row_json = row_json;
@@ -51,7 +51,7 @@ ScoreInputOr MakeScoreInput(const v1::Trajectory& trajectory, const std::string&
   if (!completion.ok()) return Failed("bad_tokens", Annotate(completion.status(), "completion"));
   input.completion = *std::move(completion);
 
-  StatusOr<std::string> answer = RowField(row_json, answer_field);
+  StatusOr<std::string> answer = RowAnswer(row_json, answer_column);
   if (answer.ok()) {
     input.answer = *std::move(answer);
   } else if (answer.status().code() != StatusCode::kNotFound) {

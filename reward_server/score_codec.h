@@ -14,16 +14,16 @@
 namespace rollcall {
 
 // The texts of a trajectory: tokens of the policy make the completion, without special tokens.
-// `answer` is read from `answer_field` of the row. Data failures: "bad_tokens" (an id outside the
-// vocabulary), "bad_row" (not a JSON object), "bad_ground_truth" (the field holds neither a text
-// nor a number).
+// `answer` is read from `answer_column` of the row, see RowAnswer. Data failures: "bad_tokens" (an
+// id outside the vocabulary), "bad_row" (not a JSON object), "bad_ground_truth" (the field holds
+// neither a text nor a number).
 struct ScoreInputOr {
   ScoreInput input;
   bool ok = false;
   ScoreFailure failure;  // when not ok
 };
 ScoreInputOr MakeScoreInput(const v1::Trajectory& trajectory, const std::string& row_json,
-                            const std::string& answer_field, const Tokenizer& tokenizer);
+                            const std::string& answer_column, const Tokenizer& tokenizer);
 
 // The score with all components; the text is cut to 4 KiB at a character.
 v1::Score MakeScore(const v1::SampleKey& key, const ScoreResult& reward,

@@ -16,7 +16,7 @@ constexpr int32_t kDefaultInspected = 20;
 StatusOr<std::shared_ptr<const PreparedJob>> PrepareAgain(const StoredJob& stored) {
   ROLLCALL_ASSIGN_OR_RETURN(auto prepared, PrepareJob(*stored.record.spec));
   if (prepared->data.hash != stored.record.data_hash) {
-    return FailedPrecondition(stored.record.spec->data().path() +
+    return FailedPrecondition(stored.record.spec->data().path(0) +
                               " changed while the coordinator was away");
   }
   if (prepared->evaluation.hash != stored.record.evaluate_hash) {

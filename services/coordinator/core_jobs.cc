@@ -39,11 +39,13 @@ void Core::AddJob(Turn& turn, JobRecord record, std::shared_ptr<const PreparedJo
   const JobNumber number = record.job;
   submitting_.erase(record.request_id);
   if (!record.request_id.empty()) job_of_request_[record.request_id] = number;
-  const int64_t num_dropped = prepared->data.num_dropped + prepared->evaluation.num_dropped;
+  const int64_t num_dropped = prepared->data.num_dropped() + prepared->evaluation.num_dropped();
   if (num_dropped > 0) {
     environment_.metrics.RowsDropped(static_cast<double>(num_dropped));
-    environment_.logger.Warning("rows are too long and dropped job=" + JobId(number) +
-                                " rows=" + std::to_string(num_dropped));
+    const int64_t num_too_long = prepared->data.num_too_long + prepared->evaluation.num_too_long;
+    environment_.logger.Warning(
+        "rows are dropped job=" + JobId(number) + " too_long=" + std::to_string(num_too_long) +
+        " without_preference=" + std::to_string(num_dropped - num_too_long));
   }
   environment_.logger.Info("job admitted job=" + JobId(number) +
                            " name=" + record.spec->run().name() + " run_dir=" + record.run_dir);

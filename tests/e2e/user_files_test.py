@@ -8,7 +8,7 @@ from e2e import BIN, ROOT, EndToEndTest
 
 JOB = '''run: {name: mine, output_dir: runs}
 model: {path: theirs}
-data: {path: mine.jsonl, prompt_field: question, answer_field: solution}
+data: {path: mine.jsonl, columns: {prompt: question, answer: solution}}
 rollout: {samples_per_prompt: 4, max_new_tokens: 6}
 reward:
   scorers:

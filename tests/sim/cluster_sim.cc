@@ -112,7 +112,7 @@ PreparedRows MakeRows(int64_t count, int num_completions) {
     row.json = "{\"answer\":\"" + std::to_string(i) + "\"}";
     row.prompt = {static_cast<int32_t>(i), 1, 2};
     for (int c = 0; c < num_completions; ++c) {
-      row.completions.push_back({static_cast<int32_t>(c + 10), static_cast<int32_t>(i)});
+      row.completions.push_back({{{static_cast<int32_t>(c + 10), static_cast<int32_t>(i)}, true}});
     }
     rows.usable.push_back(i);
   }

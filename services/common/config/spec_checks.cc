@@ -43,10 +43,34 @@ void FillDefaults(ProtoMessage* message) {
       }
       continue;
     }
+    if (field.is_repeated()) continue;
     const v1::FieldRules& rules = RulesOf(field);
     if (rules.default_value().empty() || reflection.HasField(*message, &field)) continue;
     const Status status = SetSetting(rules.default_value(), field, message);
     ROLLCALL_CHECK(status.ok(), "a default_value in job.proto does not parse");
+  }
+}
+
+// A list of texts.
+void CheckTexts(const ProtoMessage& message, const FieldDescriptor& field, const std::string& path,
+                Problems* problems) {
+  constexpr int kMaxTexts = 1024;
+  const Reflection& reflection = *message.GetReflection();
+  const int size = reflection.FieldSize(message, &field);
+  if (size == 0 && RulesOf(field).required()) {
+    problems->push_back({path, "required but not given (" + RulesOf(field).help() + ")", {path}});
+  }
+  if (size > kMaxTexts) {
+    problems->push_back({path, fmt::format("{} items; at most {} are allowed", size, kMaxTexts)});
+    return;
+  }
+  for (int k = 0; k < size; ++k) {
+    const std::string& text = reflection.GetRepeatedString(message, &field, k);
+    const std::string item = size == 1 ? path : fmt::format("{}[{}]", path, k);
+    if (text.empty()) problems->push_back({item, "empty"});
+    if (const Status status = CheckTextSize(text); !status.ok()) {
+      problems->push_back({item, rollcall::Message(status)});
+    }
   }
 }
 
@@ -66,6 +90,10 @@ void CheckMessage(const ProtoMessage& message, const std::string& path, Problems
         CheckMessage(reflection.GetRepeatedMessage(message, &field, k),
                      fmt::format("{}[{}]", field_path, k), problems);
       }
+      continue;
+    }
+    if (field.is_repeated()) {
+      CheckTexts(message, field, field_path, problems);
       continue;
     }
     const v1::FieldRules& rules = RulesOf(field);
@@ -136,6 +164,17 @@ void CheckScorers(const google::protobuf::RepeatedPtrField<v1::ScorerSpec>& scor
   }
 }
 
+// The rows that the method trains on, where they follow from its parts.
+void ResolveKind(v1::JobSpec* spec) {
+  if (spec->data().has_kind()) return;
+  const MethodPart* loss = FindPart(Losses(), spec->algorithm().loss());
+  if (loss != nullptr && (loss->needs & kNeedsCompletions) != 0) {
+    spec->mutable_data()->set_kind(DataSpec::COMPLETIONS);
+  } else if (spec->algorithm().pair_builder() == "as_given") {
+    spec->mutable_data()->set_kind(DataSpec::PAIRS);
+  }
+}
+
 }  // namespace
 
 unsigned MethodNeeds(const v1::AlgorithmSpec& algorithm) {
@@ -180,6 +219,7 @@ Problems ResolveSpec(v1::JobSpec* spec) {
                           "unknown preset '" + algorithm.preset() + "'; choose " + PresetNames()});
     }
   }
+  ResolveKind(spec);
   if (!algorithm.has_whiten_advantages()) algorithm.set_whiten_advantages(false);
   if (!algorithm.kl().has_placement()) algorithm.mutable_kl()->set_placement(KlSpec::NONE);
   FillDefaults(spec);

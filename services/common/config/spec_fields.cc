@@ -254,6 +254,12 @@ std::string SettingText(const ProtoMessage& message, const FieldDescriptor& fiel
   return "";
 }
 
+Status CheckTextSize(std::string_view text) {
+  if (text.size() <= kMaxTextBytes) return OkStatus();
+  return InvalidArgument(
+      fmt::format("{} bytes of text; at most {} are allowed", text.size(), kMaxTextBytes));
+}
+
 Status CheckSettingRange(const ProtoMessage& message, const FieldDescriptor& field) {
   const Reflection& reflection = *message.GetReflection();
   if (IsDuration(field)) {
@@ -268,12 +274,7 @@ Status CheckSettingRange(const ProtoMessage& message, const FieldDescriptor& fie
     return OkStatus();
   }
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
-    const std::string& text = reflection.GetString(message, &field);
-    if (text.size() > kMaxTextBytes) {
-      return InvalidArgument(
-          fmt::format("{} bytes of text; at most {} are allowed", text.size(), kMaxTextBytes));
-    }
-    return OkStatus();
+    return CheckTextSize(reflection.GetString(message, &field));
   }
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
     const int number = reflection.GetEnumValue(message, &field);

@@ -34,6 +34,9 @@ Status SetSetting(std::string_view text, const google::protobuf::FieldDescriptor
 std::string SettingText(const google::protobuf::Message& message,
                         const google::protobuf::FieldDescriptor& field);
 
+// kInvalidArgument: more than 4096 bytes.
+Status CheckTextSize(std::string_view text);
+
 // kInvalidArgument: "200 is out of range; allowed is 0 to 100". Numbers must be finite, enums
 // known, durations positive, text at most 4096 bytes.
 Status CheckSettingRange(const google::protobuf::Message& message,

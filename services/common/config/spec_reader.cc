@@ -79,8 +79,10 @@ class Reader {
     const Reflection& reflection = *message->GetReflection();
     if (field.is_map()) {
       ReadMap(node, path, field, message);
-    } else if (field.is_repeated()) {
+    } else if (field.is_repeated() && IsSection(field)) {
       ReadList(node, path, field, message);
+    } else if (field.is_repeated()) {
+      ReadTexts(node, path, field, message);
     } else if (IsSection(field)) {
       ReadSection(node, path, reflection.MutableMessage(message, &field));
     } else if (node.kind != YamlNode::Kind::kScalar) {
@@ -102,6 +104,30 @@ class Reader {
       const std::string item_path = path + "[" + std::to_string(i) + "]";
       reading_.places[item_path] = node.items[i].place;
       ReadSection(node.items[i], item_path, message->GetReflection()->AddMessage(message, &field));
+    }
+  }
+
+  // One text, or a list of them.
+  void ReadTexts(const YamlNode& node, const std::string& path, const FieldDescriptor& field,
+                 ProtoMessage* message) {
+    if (node.kind == YamlNode::Kind::kNull) return;
+    const auto add = [&](const YamlNode& item, const std::string& item_path) {
+      if (item.kind != YamlNode::Kind::kScalar) {
+        Problem(item.place, item_path,
+                "expected text" + std::string(&item == &node ? " or a list of texts" : "") +
+                    ", got " + YamlKindText(item));
+        return;
+      }
+      message->GetReflection()->AddString(message, &field, item.text);
+    };
+    if (node.kind != YamlNode::Kind::kList) {
+      add(node, path);
+      return;
+    }
+    for (size_t i = 0; i < node.items.size(); ++i) {
+      const std::string item_path = path + "[" + std::to_string(i) + "]";
+      reading_.places[item_path] = node.items[i].place;
+      add(node.items[i], item_path);
     }
   }
 

@@ -87,6 +87,16 @@ class YamlWriter {
 
   void WriteRepeated(const ProtoMessage& message, const FieldDescriptor& field, int indent) {
     const Reflection& reflection = *message.GetReflection();
+    if (!field.is_map() && !IsSection(field)) {
+      const int size = reflection.FieldSize(message, &field);
+      out_ += Pad(indent) + field.name() + ":";
+      for (int k = 0; k < size; ++k) {
+        const std::string text = YamlText(reflection.GetRepeatedString(message, &field, k));
+        out_ += size == 1 ? " " + text : "\n" + Pad(indent + 2) + "- " + text;
+      }
+      out_ += "\n";
+      return;
+    }
     out_ += Pad(indent) + field.name() + ":\n";
     if (field.is_map()) {
       std::map<std::string, std::string> sorted;  // protobuf maps have no order
@@ -131,7 +141,7 @@ void DescribeField(const FieldDescriptor& field, int indent, std::string* out) {
   std::string value = rules.default_value();
   if (rules.required()) value = "(required)";
   if (value.empty()) value = "(none)";
-  std::string about = TypeText(field);
+  std::string about = TypeText(field) + (field.is_repeated() ? " or list of texts" : "");
   if (const std::string range = RangeText(field); !range.empty()) about += ", " + range;
   if (!rules.help().empty()) about += ". " + rules.help();
   *out += fmt::format("{:<44} # {}\n", fmt::format("{}{}: {}", pad, field.name(), value), about);

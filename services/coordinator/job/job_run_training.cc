@@ -90,9 +90,11 @@ FormedBatch JobRun::DatasetBatch(Turn& turn, int64_t step) {
           ToKey({record_.job, v1::SAMPLE_PURPOSE_TRAIN, step - 1, row_id, static_cast<int32_t>(i)});
       trajectory.mutable_prompt_token_ids()->Add(row.prompt.begin(), row.prompt.end());
       trajectory.set_finish_reason(v1::FINISH_REASON_DATASET);
-      v1::Segment& segment = *trajectory.add_segments();
-      segment.set_kind(v1::SEGMENT_KIND_DATASET);
-      segment.mutable_token_ids()->Add(row.completions[i].begin(), row.completions[i].end());
+      for (const TokenRun& run : row.completions[i]) {
+        v1::Segment& segment = *trajectory.add_segments();
+        segment.set_kind(run.trains ? v1::SEGMENT_KIND_DATASET : v1::SEGMENT_KIND_OBSERVATION);
+        segment.mutable_token_ids()->Add(run.tokens.begin(), run.tokens.end());
+      }
     }
     record.groups.push_back(std::move(group));
   }

@@ -1,12 +1,13 @@
 #include <algorithm>
 #include <filesystem>
-#include <span>
 #include <system_error>
 #include <utility>
 
 #include "services/common/config/job_file.h"
-#include "services/common/data/jsonl.h"
+#include "services/common/data/job_data.h"
+#include "services/common/data/template_renderer.h"
 #include "services/common/storage/files.h"
+#include "services/coordinator/job/prepare_rows.h"
 #include "services/coordinator/job/prepared_job.h"
 #include "services/model/weights/model_files.h"
 
@@ -14,92 +15,6 @@ namespace rollcall::coordinator {
 namespace {
 
 constexpr int kMaxRunDirectories = 1000;
-
-struct RowLimits {
-  int64_t max_prompt_tokens = 0;
-  int64_t max_completion_tokens = 0;  // data sets only, the end token included
-  int64_t max_positions = 0;
-  int32_t end_token = -1;
-};
-
-std::string RowsHash(const std::vector<DataRow>& rows) {
-  std::vector<uint64_t> hashes;
-  hashes.reserve(rows.size());
-  for (const DataRow& row : rows) {
-    hashes.push_back(HashBytes64(std::as_bytes(std::span(row.json))));
-  }
-  return HexString(HashBytes128(std::as_bytes(std::span(hashes))));
-}
-
-StatusOr<std::vector<int32_t>> EncodeField(const Tokenizer& tokenizer, const DataRow& row,
-                                           const std::string& field) {
-  ROLLCALL_ASSIGN_OR_RETURN(const std::string text, RowField(row.json, field));
-  return tokenizer.Encode(text, Tokenizer::SpecialTokens::kAsText);
-}
-
-// Adds one row; false when it is too long.
-StatusOr<bool> AddRow(const Tokenizer& tokenizer, const DataRow& row,
-                      const std::string& prompt_field,
-                      const std::vector<std::string>& completion_fields, const RowLimits& limits,
-                      PreparedRow* out) {
-  ROLLCALL_ASSIGN_OR_RETURN(out->prompt, EncodeField(tokenizer, row, prompt_field));
-  if (out->prompt.empty()) return InvalidArgument("'" + prompt_field + "' is empty");
-  const auto prompt_size = static_cast<int64_t>(out->prompt.size());
-  bool fits = prompt_size <= limits.max_prompt_tokens;
-  for (const std::string& field : completion_fields) {
-    ROLLCALL_ASSIGN_OR_RETURN(std::vector<int32_t> completion, EncodeField(tokenizer, row, field));
-    if (limits.end_token >= 0) completion.push_back(limits.end_token);
-    if (completion.empty()) return InvalidArgument("'" + field + "' is empty");
-    const auto size = static_cast<int64_t>(completion.size());
-    fits =
-        fits && size <= limits.max_completion_tokens && prompt_size + size <= limits.max_positions;
-    out->completions.push_back(std::move(completion));
-  }
-  if (!fits) {
-    // Never used: only its place in the numbering stays.
-    *out = PreparedRow{};
-    return false;
-  }
-  out->json = row.json;
-  return true;
-}
-
-StatusOr<PreparedRows> ReadRows(const std::string& path, const Tokenizer& tokenizer,
-                                const std::string& prompt_field,
-                                const std::vector<std::string>& completion_fields,
-                                const RowLimits& limits, int64_t max_rows) {
-  std::vector<std::string> required = completion_fields;
-  required.insert(required.begin(), prompt_field);
-  ROLLCALL_ASSIGN_OR_RETURN(std::vector<DataRow> rows, ReadJsonl(path, required));
-  PreparedRows prepared;
-  prepared.hash = RowsHash(rows);
-  if (max_rows > 0 && static_cast<int64_t>(rows.size()) > max_rows) {
-    rows.resize(static_cast<size_t>(max_rows));
-  }
-  prepared.rows.resize(rows.size());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const StatusOr<bool> fits =
-        AddRow(tokenizer, rows[i], prompt_field, completion_fields, limits, &prepared.rows[i]);
-    if (!fits.ok()) return Annotate(fits.status(), path + ":" + std::to_string(rows[i].line));
-    if (*fits) {
-      prepared.usable.push_back(static_cast<int64_t>(i));
-    } else {
-      ++prepared.num_dropped;
-    }
-  }
-  return prepared;
-}
-
-std::vector<std::string> CompletionFields(const v1::DataSpec& data) {
-  switch (data.kind()) {
-    case v1::DataSpec::COMPLETIONS:
-      return {data.completion_field()};
-    case v1::DataSpec::PAIRS:
-      return {data.chosen_field(), data.rejected_field()};
-    default:
-      return {};
-  }
-}
 
 Status CheckScorers(const v1::JobSpec& spec) {
   if (spec.data().kind() == v1::DataSpec::PROMPTS && spec.reward().scorers().empty()) {
@@ -111,6 +26,20 @@ Status CheckScorers(const v1::JobSpec& spec) {
         "evaluate.scorers: an evaluation needs scorers here or in the reward section");
   }
   return OkStatus();
+}
+
+Status CheckEnoughRows(const v1::JobSpec& spec, const std::vector<std::string>& files,
+                       const PreparedRows& rows) {
+  const auto usable = static_cast<int64_t>(rows.usable.size());
+  if (usable >= spec.train().prompts_per_step()) return OkStatus();
+  std::string dropped = std::to_string(rows.num_too_long) + " are too long";
+  if (rows.num_without_preference > 0) {
+    dropped += ", " + std::to_string(rows.num_without_preference) + " prefer neither side";
+  }
+  return InvalidArgument(
+      "train.prompts_per_step: " + std::to_string(spec.train().prompts_per_step()) +
+      " rows are needed in one step, " + FilesText(files) + " has " + std::to_string(usable) +
+      " usable rows (" + dropped + ")");
 }
 
 }  // namespace
@@ -142,6 +71,14 @@ StatusOr<std::shared_ptr<const PreparedJob>> PrepareJob(const v1::JobSpec& spec)
                            " leaves no room for a prompt, the model has " +
                            std::to_string(max_positions) + " positions");
   }
+  ExampleEncoding encoding{.tokenizer = *job->tokenizer};
+  // Rows of texts need none.
+  const auto renderer = LoadConversationRenderer(spec.model().path());
+  if (renderer.ok()) {
+    encoding.renderer = renderer->get();
+  } else {
+    encoding.why_no_renderer = Message(renderer.status());
+  }
   RowLimits limits;
   limits.max_prompt_tokens = spec.data().max_prompt_tokens();
   limits.max_completion_tokens = spec.data().max_completion_tokens();
@@ -149,25 +86,25 @@ StatusOr<std::shared_ptr<const PreparedJob>> PrepareJob(const v1::JobSpec& spec)
   RowLimits sampled = limits;
   sampled.max_prompt_tokens =
       std::min<int64_t>(limits.max_prompt_tokens, max_positions - max_new_tokens);
-  if (!job->stop_token_ids.empty()) limits.end_token = job->stop_token_ids.front();
+  if (!job->stop_token_ids.empty()) encoding.end_token = job->stop_token_ids.front();
 
-  ROLLCALL_ASSIGN_OR_RETURN(
-      job->data, ReadRows(spec.data().path(), *job->tokenizer, spec.data().prompt_field(),
-                          CompletionFields(spec.data()), job->from_dataset() ? limits : sampled,
-                          /*max_rows=*/0));
-  const auto usable = static_cast<int64_t>(job->data.usable.size());
-  if (usable < spec.train().prompts_per_step()) {
-    return InvalidArgument(
-        "train.prompts_per_step: " + std::to_string(spec.train().prompts_per_step()) +
-        " rows are needed in one step, " + spec.data().path() + " has " + std::to_string(usable) +
-        " usable rows (" + std::to_string(job->data.num_dropped) + " are too long)");
-  }
+  RowsRequest request;
+  ROLLCALL_ASSIGN_OR_RETURN(request.files, TrainingFiles(spec));
+  request.kind = KindFromSpec(spec.data().kind());
+  request.columns = ColumnsFromSpec(spec.data().columns());
+  request.ranked_pairs = spec.data().ranked_pairs();
+  request.limits = job->from_dataset() ? limits : sampled;
+  request.max_rows = spec.data().max_rows();
+  ROLLCALL_ASSIGN_OR_RETURN(job->data, PrepareRows(request, encoding));
+  ROLLCALL_RETURN_IF_ERROR(CheckEnoughRows(spec, request.files, job->data));
   if (!spec.evaluate().path().empty()) {
-    ROLLCALL_ASSIGN_OR_RETURN(job->evaluation, ReadRows(spec.evaluate().path(), *job->tokenizer,
-                                                        spec.data().prompt_field(), {}, sampled,
-                                                        spec.evaluate().max_prompts()));
+    ROLLCALL_ASSIGN_OR_RETURN(request.files, EvaluationFiles(spec));
+    request.kind = ExampleKind::kPrompts;
+    request.limits = sampled;
+    request.max_rows = spec.evaluate().max_prompts();
+    ROLLCALL_ASSIGN_OR_RETURN(job->evaluation, PrepareRows(request, encoding));
     if (job->evaluation.usable.empty()) {
-      return InvalidArgument("evaluate.path: every prompt of " + spec.evaluate().path() +
+      return InvalidArgument("evaluate.path: every prompt of " + FilesText(request.files) +
                              " is too long for data.max_prompt_tokens or the model");
     }
   }

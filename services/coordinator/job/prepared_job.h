@@ -9,23 +9,26 @@
 #include "rollcall/v1/common.pb.h"
 #include "rollcall/v1/job.pb.h"
 #include "services/base/status/status.h"
+#include "services/common/data/encode_example.h"
 #include "services/common/text/tokenizer.h"
 #include "services/coordinator/types.h"
 
 namespace rollcall::coordinator {
 
 struct PreparedRow {
-  std::string json;
+  std::string json;  // of rows that are sampled for
   std::vector<int32_t> prompt;
-  // Data sets only: the completion, or the chosen and the rejected one, each with its end token.
-  std::vector<std::vector<int32_t>> completions;
+  // Data sets only: the completion, or the chosen and the rejected one, each as it ends.
+  std::vector<TokenRuns> completions;
 };
 
-// Rows are indexed by row id; rows that are too long stay in place but are not usable.
+// Rows are indexed by row id; rows that are dropped stay in place but are not usable.
 struct PreparedRows {
   std::vector<PreparedRow> rows;
   std::vector<int64_t> usable;
-  int64_t num_dropped = 0;
+  int64_t num_too_long = 0;
+  int64_t num_without_preference = 0;  // pairs of equal sides, rankings of ties
+  int64_t num_dropped() const { return num_too_long + num_without_preference; }
   std::string hash;  // hex XXH3-128 over the rows; empty without rows
 };
 

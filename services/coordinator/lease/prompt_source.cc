@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "services/base/status/status.h"
-#include "services/common/data/jsonl.h"
+#include "services/common/data/pass_order.h"
 
 namespace rollcall::coordinator {
 

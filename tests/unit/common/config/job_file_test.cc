@@ -43,7 +43,8 @@ TEST_CASE("ParseJobFile: defaults, preset and absolute paths are filled in", "[u
   CHECK(spec.run().deterministic());
   CHECK(spec.model().path() == "/jobs/model");
   CHECK(spec.model().dtype() == v1::ModelSpec::FLOAT32);
-  CHECK(spec.data().path() == "/jobs/prompts.jsonl");
+  REQUIRE(spec.data().path_size() == 1);
+  CHECK(spec.data().path(0) == "/jobs/prompts.jsonl");
   CHECK(spec.data().kind() == v1::DataSpec::PROMPTS);
   CHECK(spec.rollout().temperature() == 0.9);
   CHECK(spec.rollout().samples_per_prompt() == 8);
@@ -59,6 +60,68 @@ TEST_CASE("ParseJobFile: defaults, preset and absolute paths are filled in", "[u
   CHECK(spec.optimizer().learning_rate() == 1e-6);
   CHECK(spec.resources().learner_ranks() == 2);
   REQUIRE_OK(ValidateJobSpec(spec));
+}
+
+TEST_CASE("ParseJobFile: data files are one text or a list", "[unit][config]") {
+  const std::string job = Replaced(
+      kGrpoJob, "prompts.jsonl",
+      "[a.jsonl, data/*.parquet]\n  columns: {prompt: question, answer: x.y}\n  split: train"
+      "\n  max_rows: 10");
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec spec, Parse(job));
+  REQUIRE(spec.data().path_size() == 2);
+  CHECK(spec.data().path(0) == "/jobs/a.jsonl");
+  CHECK(spec.data().path(1) == "/jobs/data/*.parquet");
+  CHECK(spec.data().columns().prompt() == "question");
+  CHECK(spec.data().columns().answer() == "x.y");
+  CHECK_FALSE(spec.data().columns().has_completion());
+  CHECK(spec.data().split() == "train");
+  CHECK(spec.data().max_rows() == 10);
+  CHECK(spec.data().ranked_pairs() == v1::DataSpec::BEST_WORST);
+  REQUIRE_OK(ValidateJobSpec(spec));
+  // What is written reads back as the same.
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec again, Parse(JobSpecToYaml(spec)));
+  CHECK(again.SerializeAsString() == spec.SerializeAsString());
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec one, Parse(job, {"data.path=b.jsonl"}));
+  CHECK(one.data().path_size() == 1);
+}
+
+TEST_CASE("ParseJobFile: parts that take one kind of rows say which", "[unit][config]") {
+  const std::string no_kind = Replaced(kDpoJob, "kind: pairs, ", "");
+  REQUIRE_OK_AND_ASSIGN(
+      const v1::JobSpec dpo,
+      Parse(Replaced(no_kind, "preset: dpo",
+                     "loss: dpo, advantage: none, aggregation: item_mean, pair_builder: as_given, "
+                     "correction: none")));
+  CHECK(dpo.data().kind() == v1::DataSpec::PAIRS);
+  REQUIRE_OK_AND_ASSIGN(
+      const v1::JobSpec sft,
+      Parse(Replaced(kSftJob, "preset: sft",
+                     "loss: nll, advantage: none, aggregation: token_mean, pair_builder: none, "
+                     "correction: none")));
+  CHECK(sft.data().kind() == v1::DataSpec::COMPLETIONS);
+}
+
+TEST_CASE("ParseJobFile: data files that are none", "[unit][config]") {
+  const auto path = [](const std::string& value) {
+    return ErrorOf(Replaced(kGrpoJob, "prompts.jsonl", value));
+  };
+  CHECK(path("{a: b}") == "job.yaml:6: data.path: expected text or a list of texts, got a mapping");
+  CHECK(path("[[a]]") == "job.yaml:6: data.path[0]: expected text, got a list");
+  CHECK(path("[]").find("data.path: required but not given") != std::string::npos);
+  CHECK(path("[a, '']").find("data.path[1]: empty") != std::string::npos);
+  CHECK(path("x\n  columns: {promt: q}").find("did you mean 'prompt'?") != std::string::npos);
+  CHECK(path("x\n  prompt_field: q").find("it is called 'data.columns.prompt' here") !=
+        std::string::npos);
+}
+
+TEST_CASE("ParseJobFile: methods say which rows they take instead of feedback", "[unit][config]") {
+  CHECK(ErrorOf(kSftJob, {"data.kind=feedback"})
+            .find("nll trains on given completions; it needs "
+                  "data.kind completions") != std::string::npos);
+  CHECK(ErrorOf(kDpoJob, {"data.kind=feedback"}).find("it needs data.kind pairs") !=
+        std::string::npos);
+  CHECK(ErrorOf(kGrpoJob, {"data.kind=feedback"}).find("it needs data.kind prompts") !=
+        std::string::npos);
 }
 
 TEST_CASE("ParseJobFile: a preset fills only what the file leaves out", "[unit][config]") {
@@ -145,7 +208,7 @@ TEST_CASE("ParseJobFile: bad files and what is said about them", "[unit][config]
       {"not a bool", Replaced(kGrpoJob, "name: add", "name: add\n  deterministic: yes"),
        "job.yaml:3: run.deterministic: expected true or false, got 'yes'"},
       {"unknown choice", Replaced(kGrpoJob, "path: prompts.jsonl", "path: p\n  kind: Prompts"),
-       "job.yaml:7: data.kind: expected prompts, completions or pairs, got 'Prompts'"},
+       "job.yaml:7: data.kind: expected prompts, completions, pairs or feedback, got 'Prompts'"},
       {"duration without a unit", Replaced(kGrpoJob, "temperature: 0.9", "lease_timeout: 30"),
        "job.yaml:8: rollout.lease_timeout: expected a duration such as 250ms, 30s, 5m or 2h, got "
        "'30'"},
@@ -359,8 +422,8 @@ TEST_CASE("ValidateJobSpec: a spec over the wire is held to the same rules", "[u
   spec = good;
   spec.mutable_data()->set_kind(static_cast<v1::DataSpec::Kind>(77));
   CHECK(Message(ValidateJobSpec(spec))
-            .find("data.kind: 77 is no value of it; allowed is prompts, completions or pairs") ==
-        0);
+            .find("data.kind: 77 is no value of it; allowed is prompts, completions, pairs or "
+                  "feedback") == 0);
   spec = good;
   spec.mutable_rollout()->mutable_lease_timeout()->set_seconds(-5);
   CHECK_FALSE(ValidateJobSpec(spec).ok());

@@ -115,7 +115,7 @@ TEST_CASE("PrepareJob: rows that are too long keep their number and are not used
                  R"({"prompt": "1"})"});
   REQUIRE_OK_AND_ASSIGN(const auto job, world.Prepare());
   CHECK(job->data.usable == std::vector<int64_t>{1, 2});
-  CHECK(job->data.num_dropped == 1);
+  CHECK(job->data.num_too_long == 1);
   CHECK(job->data.rows[0].prompt.empty());
   CheckHas(world.Refused({"train.prompts_per_step=3"}),
            {"train.prompts_per_step: 3 rows are needed in one step", world.File("prompts.jsonl"),
@@ -132,8 +132,64 @@ TEST_CASE("PrepareJob: data set rows end in the stop token", "[unit][coordinator
   REQUIRE_OK_AND_ASSIGN(const auto job, PrepareJob(spec));
   CHECK(job->from_dataset());
   CHECK(job->data.rows[0].completions ==
-        std::vector<std::vector<int32_t>>{{'b', 256}, {'c', 'c', 256}});
+        std::vector<TokenRuns>{{{{'b', 256}, true}}, {{{'c', 'c', 256}, true}}});
   CHECK(job->data.usable == std::vector<int64_t>{0, 2});
+}
+
+TEST_CASE("PrepareJob: ranked completions make pairs", "[unit][coordinator]") {
+  World world;
+  world.Prompts({R"({"prompt": "a", "completions": ["x", "y", "z"], "scores": [1, 3, 2]})",
+                 R"({"prompt": "b", "completions": ["x", "y"], "scores": [1, 1]})",
+                 R"({"prompt": "c", "completions": ["x", "y", "z"], "ranks": [1, 2, 2]})"});
+  const auto pairs = [&](const std::string& which) {
+    REQUIRE_OK_AND_ASSIGN(const v1::JobSpec spec,
+                          ParseJobFile(kPairJob, "job.yaml", world.dir().path().string(),
+                                       {"data.ranked_pairs=" + which, "train.prompts_per_step=1",
+                                        "resources.learner_ranks=1"}));
+    REQUIRE_OK_AND_ASSIGN(const auto job, PrepareJob(spec));
+    CHECK(job->data.num_without_preference == 1);
+    std::vector<std::string> texts;
+    for (const int64_t id : job->data.usable) {
+      const PreparedRow& row = job->data.rows[static_cast<size_t>(id)];
+      std::string text;
+      for (const int32_t token : row.prompt) text += static_cast<char>(token);
+      for (const TokenRuns& runs : row.completions) {
+        text += static_cast<char>(runs.front().tokens.front());
+      }
+      texts.push_back(text);
+    }
+    return texts;
+  };
+  using Texts = std::vector<std::string>;
+  CHECK(pairs("best_worst") == Texts{"ayx", "cxz"});
+  CHECK(pairs("adjacent") == Texts{"ayz", "azx", "cxy"});
+  CHECK(pairs("all") == Texts{"ayz", "ayx", "azx", "cxy", "cxz"});
+}
+
+TEST_CASE("PrepareJob: pairs of equal sides are dropped", "[unit][coordinator]") {
+  World world;
+  world.Prompts({R"({"prompt": "a", "chosen": "b", "rejected": "b"})",
+                 R"({"prompt": "a", "chosen": "b", "rejected": "c"})",
+                 R"({"prompt": "d", "chosen": "e", "rejected": "f"})"});
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec spec,
+                        ParseJobFile(kPairJob, "job.yaml", world.dir().path().string()));
+  REQUIRE_OK_AND_ASSIGN(const auto job, PrepareJob(spec));
+  CHECK(job->data.num_without_preference == 1);
+  CHECK(job->data.usable == std::vector<int64_t>{1, 2});
+}
+
+TEST_CASE("PrepareJob: columns by other names, several files, a limit", "[unit][coordinator]") {
+  World world;
+  world.Prompts({R"({"q": {"text": "a="}})", R"({"q": {"text": "b="}})"}, "one.jsonl");
+  world.Prompts({R"({"q": {"text": "c="}})", R"({"q": {"text": "d="}})"}, "two.jsonl");
+  const std::vector<std::string> overrides = {"data.path=[one.jsonl, two.jsonl]",
+                                              "data.columns.prompt=q.text", "data.max_rows=3"};
+  REQUIRE_OK_AND_ASSIGN(const auto job, world.Prepare(overrides));
+  REQUIRE(job->data.rows.size() == 3);
+  CHECK(job->data.rows[2].prompt == std::vector<int32_t>{'c', '='});
+  CheckHas(world.Refused({"data.path=[one.jsonl, two.jsonl]"}),
+           {world.File("one.jsonl") + ":1: field 'prompt' is missing; the row has q"});
+  CheckHas(world.Refused({"data.path=none-*.jsonl"}), {"data.path: ", "no file matches"});
 }
 
 TEST_CASE("PrepareJob: a changed row changes the hash", "[unit][coordinator]") {
@@ -233,7 +289,8 @@ TEST_CASE("PrepareJob: a broken row is refused with file, line and field", "[uni
   }
   SECTION("field of another type") {
     world.Prompts({good, R"({"prompt": {"a": 1}})"});
-    CheckHas(world.Refused(), {prompts + ":2: field 'prompt' is not a text but object"});
+    CheckHas(world.Refused(),
+             {prompts + ":2: field 'prompt' is neither a text nor a conversation but object"});
   }
   SECTION("not UTF-8") {
     world.Prompts({good, "{\"prompt\": \"\xFF\"}"});
@@ -241,7 +298,7 @@ TEST_CASE("PrepareJob: a broken row is refused with file, line and field", "[uni
   }
   SECTION("empty prompt, after a blank line") {
     world.Prompts({good, "", R"({"prompt": ""})"});
-    CheckHas(world.Refused(), {prompts + ":3: 'prompt' is empty"});
+    CheckHas(world.Refused(), {prompts + ":3: the prompt is empty"});
   }
   SECTION("held-out rows") {
     world.Prompts({good, "x"}, "held_out.jsonl");

@@ -168,6 +168,8 @@ class RowReader {
     const fs::file_status status = fs::status(path, error);
     if (!fs::exists(status)) return NotFound(path + ": no such file");
     if (fs::is_directory(status)) return InvalidArgument(path + ": a directory, not a file");
+    // A pipe would be waited for.
+    if (!fs::is_regular_file(status)) return InvalidArgument(path + ": not a regular file");
     std::ifstream input(path, std::ios::binary);
     std::array<char, kParquetMagic.size()> magic{};
     input.read(magic.data(), magic.size());

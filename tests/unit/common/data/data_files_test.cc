@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include <sys/stat.h>
+
 #include "services/base/runtime/random.h"
 #include "services/common/data/line_splitter.h"
 #include "tests/support/catch.h"
@@ -61,6 +63,9 @@ TEST_CASE("ReadRows: files that are none are named", "[unit][data]") {
   CHECK(missing.code() == StatusCode::kNotFound);
   CHECK(Message(missing) == "/nonexistent/p.jsonl: no such file");
   CHECK(Message(Texts({dir.path().string()}).status()).find("a directory") != std::string::npos);
+  REQUIRE(mkfifo(dir.File("pipe").c_str(), 0600) == 0);
+  CHECK(Message(Texts({dir.File("pipe")}).status()) == dir.File("pipe") + ": not a regular file");
+  CHECK(Message(Texts({"/dev/zero"}).status()) == "/dev/zero: not a regular file");
   const std::string gzip = dir.Write("p.jsonl.gz", "\x1F\x8B\x08 something");
   CHECK(Message(Texts({gzip}).status()).starts_with(gzip + ": compressed with gzip"));
   const std::string fake = dir.Write("p.parquet", "{\"a\": 1}\n");

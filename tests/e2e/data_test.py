@@ -50,9 +50,11 @@ class Data(EndToEndTest):
                             '{path: hub, split: train, columns: {prompt: question.text}}',
                             SAMPLED + 'evaluate: {path: hub, split: test}\n')
             status = self.succeed(cluster, cluster.submit(grpo))
-            # A ground truth that is not found would give no score.
-            self.assertGreater(max(line['metrics'].get('reward_mean', 0) if 'metrics' in line else
-                                   line.get('reward_mean', 0) for line in metrics_lines(status)), -1)
+            # Without the ground truth no sample would have a score.
+            steps = [line for line in metrics_lines(status) if 'reward_mean' in json.dumps(line)]
+            self.assertEqual(len(steps), 2)
+            for line in steps:
+                self.assertEqual(line.get('metrics', line)['failed'], 0)
             self.assertEqual(int(status['step']), 2)
             report = cluster.json('check', grpo)
             self.assertEqual(report['data']['num_rows'], 24)

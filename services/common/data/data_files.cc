@@ -77,7 +77,9 @@ bool IsPattern(const std::string& path) { return path.find_first_of("*?[") != st
 
 StatusOr<std::vector<std::string>> FilesOfPattern(const std::string& pattern) {
   glob_t found{};
-  const int error = glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
+  // Unsafe only where it expands "~", which it is not asked to.
+  const int error =
+      glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);  // NOLINT(concurrency-mt-unsafe)
   std::vector<std::string> files;
   for (size_t i = 0; i < found.gl_pathc && files.size() <= kMaxFiles; ++i) {
     std::error_code ignored;

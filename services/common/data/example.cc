@@ -117,7 +117,7 @@ std::vector<ExampleKind> KindsOfColumns(std::span<const std::string> columns) {
   return kinds;
 }
 
-ExampleReader::ExampleReader(ExampleKind kind, ColumnNames columns)
+ExampleReader::ExampleReader(ExampleKind kind, const ColumnNames& columns)
     : kind_(kind),
       columns_{.prompt = Or(columns.prompt, "prompt"),
                .completion = Or(columns.completion, "completion"),

@@ -75,7 +75,7 @@ struct Example {
 // Not thread-safe.
 class ExampleReader {
  public:
-  ExampleReader(ExampleKind kind, ColumnNames columns);
+  ExampleReader(ExampleKind kind, const ColumnNames& columns);
 
   // kInvalidArgument says which column and what would be right.
   StatusOr<Example> Read(const RowJson& row);

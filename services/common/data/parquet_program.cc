@@ -151,7 +151,7 @@ StatusOr<std::string> FindParquetProgram() {
   if (!error) {
     const std::filesystem::path folder = self.parent_path();
     for (const std::filesystem::path& place : {folder, folder.parent_path() / "bin"}) {
-      const std::string program = (place / kProgram).string();
+      std::string program = (place / kProgram).string();
       if (access(program.c_str(), X_OK) == 0) return program;
     }
   }

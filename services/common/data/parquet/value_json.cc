@@ -31,12 +31,15 @@ void AppendNumber(Number value, std::string* out) {
   out->append(digits.data(), end);
 }
 
+// Keeps its point, as in the JSON that other programs write: 7.0 is no whole number.
 void AppendReal(double value, std::string* out) {
-  if (std::isfinite(value)) {
-    AppendNumber(value, out);
-  } else {
+  if (!std::isfinite(value)) {
     *out += "null";
+    return;
   }
+  const size_t begin = out->size();
+  AppendNumber(value, out);
+  if (out->find_first_of(".e", begin) == std::string::npos) *out += ".0";
 }
 
 int64_t UnitsPerSecond(arrow::TimeUnit::type unit) {

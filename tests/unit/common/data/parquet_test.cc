@@ -68,6 +68,8 @@ TEST_CASE("Parquet: rows are those that Python reads", "[unit][data]") {
         INFO("row " << i << ", column " << name);
         CHECK(name == expected.key());
         CHECK(value == expected.value());
+        CHECK(value.type_name() == std::string(expected.value().type_name()));
+        CHECK(value.is_number_float() == expected.value().is_number_float());
         ++expected;
       }
     }

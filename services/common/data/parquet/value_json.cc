@@ -346,8 +346,10 @@ Status CheckStruct(const arrow::DataType& type, const std::string& column, int d
         return InColumn(column, "two fields are called '" + name + "'");
       }
     }
-    ROLLCALL_RETURN_IF_ERROR(
-        CheckType(*type.field(i)->type(), column + "." + name, depth + 1, limits));
+    std::string field = column;
+    field += '.';
+    field += name;
+    ROLLCALL_RETURN_IF_ERROR(CheckType(*type.field(i)->type(), field, depth + 1, limits));
   }
   return OkStatus();
 }

@@ -315,7 +315,10 @@ class ValueWriter {
       if (i > 0) out_ += ',';
       AppendJsonString(name, &out_);
       out_ += ':';
-      ROLLCALL_RETURN_IF_ERROR(Write(*array.field(i), index, column + "." + name));
+      std::string field = column;
+      field += '.';
+      field += name;
+      ROLLCALL_RETURN_IF_ERROR(Write(*array.field(i), index, field));
     }
     out_ += '}';
     return OkStatus();

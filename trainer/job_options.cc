@@ -69,6 +69,7 @@ LearnerOptions LearnerOptionsFromAssignment(const v1::Assignment& assignment) {
   return {.job_id = assignment.job_id(),
           .seed = spec.run().seed(),
           .model_path = spec.model().path(),
+          .adapter_path = spec.model().adapter(),
           .checkpoint_dir = assignment.checkpoint_dir(),
           .resume_step = assignment.resume_step(),
           .algorithm = AlgorithmFromProto(spec.algorithm()),

@@ -66,7 +66,8 @@ Status CopyFile(const std::string& from, const std::string& to) {
 
 }  // namespace
 
-Status CopyDirectoryAtomic(const std::string& from, const std::string& to) {
+Status CopyDirectoryAtomic(const std::string& from, const std::string& to,
+                           const CopyDirectoryOptions& options) {
   std::error_code error;
   if (!fs::is_directory(from, error)) return NotFound(from + ": no such directory");
   if (fs::symlink_status(to, error).type() != fs::file_type::not_found) {
@@ -82,11 +83,12 @@ Status CopyDirectoryAtomic(const std::string& from, const std::string& to) {
   }
   const auto fill = [&]() -> Status {
     for (const fs::directory_entry& entry : fs::directory_iterator(from, error)) {
-      if (!entry.is_regular_file()) continue;
-      ROLLCALL_RETURN_IF_ERROR(
-          CopyFile(entry.path().string(), temporary + "/" + entry.path().filename().string()));
+      const std::string name = entry.path().filename().string();
+      if (!entry.is_regular_file() || (options.keeps && !options.keeps(name))) continue;
+      ROLLCALL_RETURN_IF_ERROR(CopyFile(entry.path().string(), temporary + "/" + name));
     }
     if (error) return FailedPrecondition("cannot read " + from + ": " + error.message());
+    if (options.add) ROLLCALL_RETURN_IF_ERROR(options.add(temporary));
     fs::permissions(temporary, fs::perms(0755), error);
     ROLLCALL_RETURN_IF_ERROR(SyncDirectory(temporary));
     // Unlike rename(2) this never replaces an empty directory that appeared meanwhile.

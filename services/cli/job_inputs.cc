@@ -5,6 +5,7 @@
 #include "services/common/data/job_data.h"
 #include "services/common/data/template_renderer.h"
 #include "services/common/storage/files.h"
+#include "services/model/adapter/lora_adapter.h"
 
 namespace rollcall {
 namespace {
@@ -61,6 +62,11 @@ StatusOr<JobInputs> InspectJobInputs(const v1::JobSpec& spec) {
   StatusOr<ModelReport> model = InspectModel(spec.model().path());
   if (!model.ok()) return Annotate(model.status(), "model.path");
   inputs.model = std::move(model).value();
+  if (!spec.model().adapter().empty()) {
+    const auto adapter =
+        ReadAdapter(spec.model().adapter(), inputs.model.info.config, Head::kLanguageModel);
+    if (!adapter.ok()) return Annotate(adapter.status(), "model.adapter");
+  }
   const ExampleEncoding encoding = EncodingOf(inputs.model);
   DataInspection inspection;
   ROLLCALL_ASSIGN_OR_RETURN(inspection.files, TrainingFiles(spec));

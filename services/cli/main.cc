@@ -83,6 +83,7 @@ int Main(int argc, char** argv) {
   AddLogs(app, context);
   AddInspect(app, context);
   AddControl(app, context);
+  AddConvert(app, context);
   AddExport(app, context);
   AddInitModel(app, context);
   AddSchema(app, context);

@@ -19,6 +19,7 @@ void AddInspect(CLI::App& app, Context& context);
 // pause, resume, cancel
 void AddControl(CLI::App& app, Context& context);
 void AddExport(CLI::App& app, Context& context);
+void AddConvert(CLI::App& app, Context& context);
 void AddInitModel(CLI::App& app, Context& context);
 void AddSchema(CLI::App& app, Context& context);
 void AddVersion(CLI::App& app, Context& context);

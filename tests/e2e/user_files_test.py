@@ -54,6 +54,8 @@ class UserFiles(EndToEndTest):
             exported = self.work / 'exported'
             cluster.run('export', job, exported)
 
+        self.adapters_are_merged(theirs)
+
         before = LlamaForCausalLM.from_pretrained(theirs)
         after = AutoModelForCausalLM.from_pretrained(exported)
         changed = max((a - b).abs().max().item() for a, b in
@@ -63,6 +65,41 @@ class UserFiles(EndToEndTest):
         self.assertEqual(Tokenizer.from_file(str(exported / 'tokenizer.json')).get_vocab(),
                          tokenizer.get_vocab())
         self.assertEqual(int(status['step']), 3)
+
+    def adapters_are_merged(self, base):
+        """By `rollcall convert`, into shards of half the bytes, and by a job that starts from it."""
+        import torch
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForCausalLM
+
+        def load(path):
+            return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+
+        model = get_peft_model(load(base), LoraConfig(r=4, target_modules=['q_proj', 'up_proj'],
+                                                      init_lora_weights=False, task_type='CAUSAL_LM'))
+        adapter = self.work / 'adapter'
+        model.save_pretrained(adapter)
+        merged = model.merge_and_unload().state_dict()
+
+        def distance(path):
+            return max((value - merged[name]).abs().max().item()
+                       for name, value in load(path).state_dict().items())
+
+        cluster = self.cluster('adapters')
+        converted = self.work / 'converted'
+        report = cluster.json('convert', base, converted, '--adapter', adapter,
+                              '--dtype', 'bfloat16', '--max-shard-size', '30KB')
+        self.assertEqual((report['dtype'], report['adapted_modules']), ('BF16', 4))
+        self.assertGreater(report['num_files'], 3)
+        self.assertTrue((converted / 'tokenizer.json').exists())
+        self.assertGreater(distance(base), 0.01)
+        largest = max(value.abs().max().item() for value in merged.values())
+        self.assertLess(distance(converted), largest / 256)
+        with cluster:
+            job = cluster.submit(self.work / 'job.yaml', model__adapter=adapter,
+                                 train__total_steps=1, optimizer__learning_rate=1e-9)
+            status = self.succeed(cluster, job)
+        self.assertLess(distance(pathlib.Path(status['run_dir']) / 'final'), 1e-6)
 
 
 if __name__ == '__main__':

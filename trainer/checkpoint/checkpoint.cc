@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "services/common/storage/files.h"
-#include "services/model/weights/model_files.h"
+#include "services/model/weights/model_writer.h"
 #include "services/model/weights/safetensors.h"
 #include "trainer/checkpoint/directory.h"
 

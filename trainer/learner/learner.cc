@@ -5,6 +5,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "services/model/adapter/lora_adapter.h"
 #include "services/model/parallel/communicator.h"
 #include "services/model/weights/model_weights.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -50,6 +51,18 @@ StatusOr<std::optional<TrainedModel>> LoadCritic(const LearnerOptions& options,
   return std::optional<TrainedModel>(std::move(critic));
 }
 
+// The model of the job before its first step.
+StatusOr<ModelWeights> LoadInitialModel(const LearnerOptions& options, Gradients gradients) {
+  ROLLCALL_ASSIGN_OR_RETURN(ModelWeights weights,
+                            LoadWeights(options.model_path, Head::kLanguageModel, gradients));
+  if (!options.adapter_path.empty()) {
+    ROLLCALL_ASSIGN_OR_RETURN(const LoraAdapter adapter,
+                              ReadAdapter(options.adapter_path, weights.config, weights.head));
+    ROLLCALL_RETURN_IF_ERROR(MergeAdapter(adapter, &weights));
+  }
+  return weights;
+}
+
 StatusOr<LoadedModels> LoadModels(const LearnerOptions& options) {
   ROLLCALL_ASSIGN_OR_RETURN(const Method method, ResolveMethod(options.algorithm));
   if (!(options.temperature > 0)) {
@@ -63,9 +76,10 @@ StatusOr<LoadedModels> LoadModels(const LearnerOptions& options) {
                       std::to_string(state->step) + ", not " + std::to_string(options.resume_step));
     }
   }
-  const std::string& directory = state ? options.checkpoint_dir : options.model_path;
-  ROLLCALL_ASSIGN_OR_RETURN(ModelWeights weights,
-                            LoadWeights(directory, Head::kLanguageModel, Gradients::kAccumulate));
+  ROLLCALL_ASSIGN_OR_RETURN(
+      ModelWeights weights,
+      state ? LoadWeights(options.checkpoint_dir, Head::kLanguageModel, Gradients::kAccumulate)
+            : LoadInitialModel(options, Gradients::kAccumulate));
   std::optional<TrainedModel> critic;
   if (method.needs_critic()) {
     ROLLCALL_ASSIGN_OR_RETURN(
@@ -73,8 +87,7 @@ StatusOr<LoadedModels> LoadModels(const LearnerOptions& options) {
   }
   std::optional<ModelWeights> reference;
   if (method.needs_reference()) {
-    ROLLCALL_ASSIGN_OR_RETURN(
-        reference, LoadWeights(options.model_path, Head::kLanguageModel, Gradients::kNone));
+    ROLLCALL_ASSIGN_OR_RETURN(reference, LoadInitialModel(options, Gradients::kNone));
     if (reference->arena.numel() != weights.arena.numel()) {
       return DataLoss("checkpoint " + options.checkpoint_dir + " and the initial model " +
                       options.model_path + " differ in size");

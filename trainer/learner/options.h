@@ -46,6 +46,7 @@ struct LearnerOptions {
   std::string job_id;
   uint64_t seed = 0;
   std::string model_path;      // initial policy, and the frozen reference
+  std::string adapter_path;    // low-rank adapter that is merged into both; empty: none
   std::string checkpoint_dir;  // empty: start from model_path
   int64_t resume_step = 0;     // step of that checkpoint
   AlgorithmOptions algorithm;

@@ -116,6 +116,9 @@ StatusOr<v1::JobSpec> ParseJobFile(std::string_view yaml, const std::string& ori
 
   v1::JobSpec& spec = reading.spec;
   MakeAbsolute(base_dir, spec.mutable_model()->mutable_path());
+  if (!spec.model().adapter().empty()) {
+    MakeAbsolute(base_dir, spec.mutable_model()->mutable_adapter());
+  }
   for (std::string& path : *spec.mutable_data()->mutable_path()) MakeAbsolute(base_dir, &path);
   MakeAbsolute(base_dir, spec.mutable_run()->mutable_output_dir());
   if (spec.evaluate().has_path()) MakeAbsolute(base_dir, spec.mutable_evaluate()->mutable_path());

@@ -9,6 +9,7 @@
 #include "services/common/storage/files.h"
 #include "services/coordinator/job/prepare_rows.h"
 #include "services/coordinator/job/prepared_job.h"
+#include "services/model/adapter/lora_adapter.h"
 #include "services/model/weights/model_files.h"
 
 namespace rollcall::coordinator {
@@ -56,6 +57,10 @@ StatusOr<std::shared_ptr<const PreparedJob>> PrepareJob(const v1::JobSpec& spec)
     return InvalidArgument(spec.model().path() +
                            ": model.path needs a language model, this is a "
                            "critic without an output projection");
+  }
+  if (!spec.model().adapter().empty()) {
+    const auto adapter = ReadAdapter(spec.model().adapter(), model.config, Head::kLanguageModel);
+    if (!adapter.ok()) return InvalidArgument("model.adapter: " + Message(adapter.status()));
   }
   ROLLCALL_ASSIGN_OR_RETURN(job->tokenizer, LoadTokenizer(spec.model().path()));
   const Status fits = CheckTokenizerFits(*job->tokenizer, model.config.vocab_size);

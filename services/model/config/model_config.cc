@@ -384,7 +384,7 @@ StatusOr<ModelConfig> ParseModelConfig(std::string_view text, std::string_view o
   });
 }
 
-std::string ModelConfigToJson(const ModelConfig& config) {
+std::string ModelConfigToJson(const ModelConfig& config, DType dtype) {
   const ModelFamily* family = FindFamily(config.model_type);
   ROLLCALL_CHECK(family != nullptr);
   nlohmann::ordered_json json;
@@ -396,8 +396,11 @@ std::string ModelConfigToJson(const ModelConfig& config) {
   const Head head = HeadOfArchitecture(config);
   if (head != Head::kLanguageModel) WriteLabels(config, head, json);
   WriteTokens(config, json);
-  json["torch_dtype"] = "float32";
-  json["dtype"] = "float32";
+  const char* dtype_name = dtype == DType::kBF16  ? "bfloat16"
+                           : dtype == DType::kF16 ? "float16"
+                                                  : "float32";
+  json["torch_dtype"] = dtype_name;
+  json["dtype"] = dtype_name;
   json["use_cache"] = true;
   return json.dump(2) + "\n";
 }

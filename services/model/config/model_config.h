@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "services/base/status/status.h"
+#include "services/base/tensor/host_tensor.h"
 #include "services/model/config/activation.h"
 #include "services/model/config/rope.h"
 
@@ -126,8 +127,9 @@ StatusOr<ModelConfig> ParseModelConfig(std::string_view json, std::string_view o
 // kInvalidArgument when a number is missing or out of range or the sizes do not fit together.
 Status ValidateModelConfig(const ModelConfig& config);
 
-// A config.json that transformers reads, and the generation_config.json beside it.
-std::string ModelConfigToJson(const ModelConfig& config);
+// A config.json that transformers reads, with the dtype of the weights beside it (F32, BF16 or
+// F16); and the generation_config.json.
+std::string ModelConfigToJson(const ModelConfig& config, DType dtype = DType::kF32);
 std::string GenerationConfigToJson(const ModelConfig& config);
 
 // Of the language model; a tied output projection counts once.

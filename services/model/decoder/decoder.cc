@@ -8,7 +8,9 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/mul.h>
 
+#include "services/model/adapter/lora_weights.h"
 #include "services/model/decoder/packed_weights.h"
 #include "services/model/kernels/cpu_kernels.h"
 #include "services/model/layers/ops.h"
@@ -68,61 +70,80 @@ struct Call {
   AttentionContext& attention;
 };
 
-at::Tensor Attention(const Call& call, const LayerWeights& layer, const PackedLayer& packed,
-                     int64_t index, const at::Tensor& x_NE) {
+// w x + b, and scale * B (A x) where the projection has an adapter.
+at::Tensor Project(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
+                   const at::Tensor& packed, const LoraPair& lora) {
+  at::Tensor y_NO = ops::Linear(x_NE, w_OE, bias_O, packed);
+  if (!lora.a_RI.defined()) return y_NO;
+  const at::Tensor low_NR = at::mul(ops::Linear(x_NE, lora.a_RI, {}, {}), lora.scale);
+  return ops::Residual(y_NO, ops::Linear(low_NR, lora.b_OR, {}, {}));
+}
+
+// The parameters of one layer in every form that they are needed in.
+struct Layer {
+  int64_t index = 0;
+  const LayerWeights& weights;
+  const PackedLayer& packed;
+  const LayerLora& lora;
+};
+
+at::Tensor Attention(const Call& call, const Layer& layer, const at::Tensor& x_NE) {
   const ModelConfig& config = call.config;
-  at::Tensor q = ops::Linear(x_NE, layer.q_proj_OE, layer.q_bias_O, packed.q_proj);
-  at::Tensor k = ops::Linear(x_NE, layer.k_proj_OE, layer.k_bias_O, packed.k_proj);
-  const at::Tensor v = ops::Linear(x_NE, layer.v_proj_OE, layer.v_bias_O, packed.v_proj);
+  const LayerWeights& w = layer.weights;
+  at::Tensor q = Project(x_NE, w.q_proj_OE, w.q_bias_O, layer.packed.q_proj, layer.lora.q_proj);
+  at::Tensor k = Project(x_NE, w.k_proj_OE, w.k_bias_O, layer.packed.k_proj, layer.lora.k_proj);
+  const at::Tensor v =
+      Project(x_NE, w.v_proj_OE, w.v_bias_O, layer.packed.v_proj, layer.lora.v_proj);
   if (config.qk_norm != QkNorm::kNone) {
-    q = Norm(config, q, layer.q_norm, {});
-    k = Norm(config, k, layer.k_norm, {});
+    q = Norm(config, q, w.q_norm, {});
+    k = Norm(config, k, w.k_norm, {});
   }
   if (config.positions == Positions::kRotary) {
-    const at::Tensor& table_PR =
-        AttentionOfLayer(config, index).is_sliding_rope ? call.sliding_table_PR : call.table_PR;
+    const at::Tensor& table_PR = AttentionOfLayer(config, layer.index).is_sliding_rope
+                                     ? call.sliding_table_PR
+                                     : call.table_PR;
     q = ops::Rotary(q, config.head_dim, table_PR, call.positions_N);
     k = ops::Rotary(k, config.head_dim, table_PR, call.positions_N);
   }
-  return ops::Linear(call.attention.Attend(index, q, k, v), layer.o_proj_EO, layer.o_bias_E,
-                     packed.o_proj);
+  return Project(call.attention.Attend(layer.index, q, k, v), w.o_proj_EO, w.o_bias_E,
+                 layer.packed.o_proj, layer.lora.o_proj);
 }
 
-at::Tensor Mlp(const ModelConfig& config, const LayerWeights& layer, const PackedLayer& packed,
-               const at::Tensor& x_NE) {
-  at::Tensor gate_NF =
-      ops::Linear(x_NE, config.is_mlp_gated ? layer.gate_proj_FE : layer.up_proj_FE,
-                  config.is_mlp_gated ? layer.gate_bias_F : layer.up_bias_F,
-                  config.is_mlp_gated ? packed.gate_proj : packed.up_proj);
-  at::Tensor up_NF;
-  if (config.is_mlp_gated) {
-    up_NF = ops::Linear(x_NE, layer.up_proj_FE, layer.up_bias_F, packed.up_proj);
-  }
-  return ops::Linear(ops::Activate(config.activation, gate_NF, up_NF), layer.down_proj_EF,
-                     layer.down_bias_E, packed.down_proj);
+at::Tensor Mlp(const ModelConfig& config, const Layer& layer, const at::Tensor& x_NE) {
+  const LayerWeights& w = layer.weights;
+  const at::Tensor up_NF =
+      Project(x_NE, w.up_proj_FE, w.up_bias_F, layer.packed.up_proj, layer.lora.up_proj);
+  const at::Tensor inner_NF =
+      config.is_mlp_gated ? ops::Activate(config.activation,
+                                          Project(x_NE, w.gate_proj_FE, w.gate_bias_F,
+                                                  layer.packed.gate_proj, layer.lora.gate_proj),
+                                          up_NF)
+                          : ops::Activate(config.activation, up_NF, at::Tensor());
+  return Project(inner_NF, w.down_proj_EF, w.down_bias_E, layer.packed.down_proj,
+                 layer.lora.down_proj);
 }
 
 // One pair of residual blocks: attention, then the feed-forward network; or both on the same x.
-at::Tensor DecoderLayer(const Call& call, const LayerWeights& layer, const PackedLayer& packed,
-                        int64_t index, at::Tensor x_NE) {
+at::Tensor DecoderLayer(const Call& call, const Layer& layer, at::Tensor x_NE) {
   const ModelConfig& config = call.config;
+  const LayerWeights& w = layer.weights;
   const bool is_before = config.norm_placement != NormPlacement::kAfter;
   const bool is_after = config.norm_placement != NormPlacement::kBefore;
   const auto mlp_input = [&] {
-    return is_before ? Norm(config, x_NE, layer.mlp_norm_E, layer.mlp_norm_bias_E) : x_NE;
+    return is_before ? Norm(config, x_NE, w.mlp_norm_E, w.mlp_norm_bias_E) : x_NE;
   };
   const at::Tensor attention_input_NE =
-      is_before ? Norm(config, x_NE, layer.input_norm_E, layer.input_norm_bias_E) : x_NE;
+      is_before ? Norm(config, x_NE, w.input_norm_E, w.input_norm_bias_E) : x_NE;
   at::Tensor mlp_input_NE;
   if (config.is_residual_parallel) mlp_input_NE = mlp_input();
 
-  at::Tensor attended_NE = Attention(call, layer, packed, index, attention_input_NE);
-  if (is_after) attended_NE = Norm(config, attended_NE, layer.attention_out_norm_E, {});
+  at::Tensor attended_NE = Attention(call, layer, attention_input_NE);
+  if (is_after) attended_NE = Norm(config, attended_NE, w.attention_out_norm_E, {});
   x_NE = ops::Residual(x_NE, attended_NE);
 
   if (!config.is_residual_parallel) mlp_input_NE = mlp_input();
-  at::Tensor out_NE = Mlp(config, layer, packed, mlp_input_NE);
-  if (is_after) out_NE = Norm(config, out_NE, layer.mlp_out_norm_E, {});
+  at::Tensor out_NE = Mlp(config, layer, mlp_input_NE);
+  if (is_after) out_NE = Norm(config, out_NE, w.mlp_out_norm_E, {});
   return ops::Residual(x_NE, out_NE);
 }
 
@@ -166,9 +187,14 @@ StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeig
     }
     at::Tensor x_NE = Embed(weights, CopyIds(token_ids), call.positions_N);
     const PackedLayer unpacked;
+    const LayerLora no_adapter;
     for (size_t i = 0; i < weights.layers.size(); ++i) {
-      x_NE = DecoderLayer(call, weights.layers[i], packed == nullptr ? unpacked : packed->layers[i],
-                          static_cast<int64_t>(i), x_NE);
+      x_NE = DecoderLayer(call,
+                          {.index = static_cast<int64_t>(i),
+                           .weights = weights.layers[i],
+                           .packed = packed == nullptr ? unpacked : packed->layers[i],
+                           .lora = weights.lora == nullptr ? no_adapter : weights.lora->layers[i]},
+                          x_NE);
     }
     return Norm(config, x_NE, weights.final_norm_E, weights.final_norm_bias_E);
   });

@@ -1,6 +1,7 @@
 #include "services/model/weights/disk_layout.h"
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <string_view>
@@ -182,6 +183,29 @@ float HalfToFloat(uint16_t half) {
   return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
 }
 
+constexpr uint16_t kHalfInfinity = 0x7c00;
+
+uint16_t FloatToBrain(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  if (std::isnan(value)) return static_cast<uint16_t>((bits >> 16) | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+uint16_t FloatToHalf(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
+  const float magnitude = std::fabs(value);
+  if (std::isnan(value)) return static_cast<uint16_t>(sign | 0x7e00);
+  if (magnitude >= 65520.0F) return static_cast<uint16_t>(sign | kHalfInfinity);
+  if (magnitude < 0x1.0p-14F) {
+    const float scaled = magnitude * 0x1.0p+24F;  // subnormals count in steps of 2^-24
+    return static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(scaled)));
+  }
+  const auto low = std::bit_cast<uint32_t>(magnitude);
+  const uint32_t rounded = low + 0xfff + ((low >> 13) & 1);
+  return static_cast<uint16_t>(sign | ((rounded >> 13) - (112U << 10)));
+}
+
 struct Matrix {
   int64_t outputs = 1;
   int64_t inputs = 1;
@@ -301,6 +325,23 @@ void ConvertToFloat(DType dtype, std::span<const std::byte> in, std::span<float>
     out[i] = dtype == DType::kBF16 ? std::bit_cast<float>(static_cast<uint32_t>(bits) << 16)
                                    : HalfToFloat(bits);
   }
+}
+
+Status ConvertFromFloat(DType dtype, std::span<const float> in, std::span<std::byte> out) {
+  ROLLCALL_CHECK(out.size() == in.size() * DTypeSize(dtype));
+  if (dtype == DType::kF32) {
+    if (!in.empty()) std::memcpy(out.data(), in.data(), out.size());
+    return OkStatus();
+  }
+  for (size_t i = 0; i < in.size(); ++i) {
+    const uint16_t bits = dtype == DType::kBF16 ? FloatToBrain(in[i]) : FloatToHalf(in[i]);
+    if ((bits & kHalfInfinity) == kHalfInfinity && dtype == DType::kF16 && std::isfinite(in[i])) {
+      return InvalidArgument("value " + std::to_string(in[i]) +
+                             " is too large for F16, whose largest is 65504; BF16 has room");
+    }
+    std::memcpy(out.data() + 2 * i, &bits, sizeof(bits));
+  }
+  return OkStatus();
 }
 
 }  // namespace rollcall

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "services/base/status/status.h"
 #include "services/base/tensor/host_tensor.h"
 #include "services/model/config/model_config.h"
 #include "services/model/weights/architecture.h"
@@ -52,5 +53,9 @@ void FillDiskTensor(const DiskTensor& tensor, const std::vector<TensorLayout>& l
 
 // Copies values of any of the dtypes above into float32.
 void ConvertToFloat(DType dtype, std::span<const std::byte> in, std::span<float> out);
+
+// The other way round, to the nearest, ties to even. kInvalidArgument: a finite value that is too
+// large for F16; BF16 takes every float32 but the last half step before infinity.
+Status ConvertFromFloat(DType dtype, std::span<const float> in, std::span<std::byte> out);
 
 }  // namespace rollcall

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "services/model/weights/architecture.h"
-#include "services/model/weights/model_files.h"
+#include "services/model/weights/model_writer.h"
 #include "services/model/weights/random_init.h"
 
 namespace rollcall {

@@ -178,35 +178,33 @@ StatusOr<ModelDirectoryInfo> CheckModelDirectory(const std::string& directory) {
   return info;
 }
 
-Status WriteModelDirectory(const std::string& directory, const ModelConfig& config, Head head,
-                           std::span<const float> arena) {
-  ModelConfig written = config;
-  ROLLCALL_RETURN_IF_ERROR(SetArchitectureHead(head, &written));
-  const std::vector<ParameterSpec> parameters = ListParameters(config, head);
+StatusOr<std::vector<bool>> CheckParameters(const ModelFiles& files, Head head) {
+  const std::vector<ParameterSpec> parameters = ListParameters(files.config(), head);
+  std::vector<bool> is_found;
+  for (const DiskTensor& tensor : ListDiskTensors(files.config(), head, parameters)) {
+    const auto found = files.Find(tensor);
+    const bool is_optional =
+        parameters[tensor.parts.front().parameter].role == ParameterRole::kValueHead;
+    is_found.push_back(found.ok());
+    if (is_optional && found.status().code() == StatusCode::kNotFound) continue;
+    ROLLCALL_RETURN_IF_ERROR(found.status());
+  }
+  return is_found;
+}
+
+Status ReadParameters(const ModelFiles& files, Head head, std::span<float> arena) {
+  ROLLCALL_ASSIGN_OR_RETURN(const std::vector<bool> is_found, CheckParameters(files, head));
+  const std::vector<ParameterSpec> parameters = ListParameters(files.config(), head);
   const std::vector<TensorLayout> layout = ArenaLayout(parameters);
   ROLLCALL_CHECK(static_cast<int64_t>(arena.size()) >= ArenaValues(layout));
-  const std::span<const std::byte> bytes = std::as_bytes(arena);
-  std::vector<SafetensorsView> views;
-  std::vector<std::vector<float>> rearranged;  // what the views of fused tensors point to
-  for (const DiskTensor& tensor : ListDiskTensors(config, head, parameters)) {
-    SafetensorsView& view = views.emplace_back(SafetensorsView{
-        .name = tensor.name, .dtype = DType::kF32, .shape = tensor.shape, .data = {}});
-    if (tensor.is_plain()) {
-      const TensorLayout& place = layout[tensor.parts.front().parameter];
-      view.data = bytes.subspan(place.offset_bytes, place.size_bytes);
-      continue;
-    }
-    int64_t size = 1;
-    for (const int64_t length : tensor.shape) size *= length;
-    std::vector<float>& values = rearranged.emplace_back(static_cast<size_t>(size));
-    FillDiskTensor(tensor, layout, arena, values);
-    view.data = std::as_bytes(std::span<const float>(values));
+  const std::vector<DiskTensor> tensors = ListDiskTensors(files.config(), head, parameters);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (!is_found[i]) continue;
+    ROLLCALL_ASSIGN_OR_RETURN(const ModelFiles::Found found, files.Find(tensors[i]));
+    ReadDiskTensor(tensors[i], layout, found.layout->dtype, found.data, arena);
+    ReleasePages(found.data);
   }
-  ROLLCALL_RETURN_IF_ERROR(MakeDirectories(directory));
-  ROLLCALL_RETURN_IF_ERROR(WriteFileAtomic(directory + "/config.json", ModelConfigToJson(written)));
-  ROLLCALL_RETURN_IF_ERROR(
-      WriteFileAtomic(directory + "/generation_config.json", GenerationConfigToJson(written)));
-  return WriteSafetensors(directory + "/model.safetensors", std::move(views), {{"format", "pt"}});
+  return OkStatus();
 }
 
 }  // namespace rollcall

@@ -56,10 +56,12 @@ struct ModelDirectoryInfo {
 // dtype that loads. Reads headers only.
 StatusOr<ModelDirectoryInfo> CheckModelDirectory(const std::string& directory);
 
-// Writes the parameters' float32 values as a model directory that transformers loads: config.json
-// (of the class that has this head), generation_config.json, model.safetensors, each atomically and
-// the weights last. kInvalidArgument when transformers has no such class.
-Status WriteModelDirectory(const std::string& directory, const ModelConfig& config, Head head,
-                           std::span<const float> arena);
+// Reads the parameters of a model with this head into an arena of ListParameters, tensor by tensor;
+// pages of a file are given back once they were read, so that besides the arena at most one tensor
+// is in memory. A value head that is not there stays as it is; every other tensor must be there
+// (checked first, errors as of ModelFiles::Find).
+Status ReadParameters(const ModelFiles& files, Head head, std::span<float> arena);
+// The check alone, without reading: which of ListDiskTensors are there.
+StatusOr<std::vector<bool>> CheckParameters(const ModelFiles& files, Head head);
 
 }  // namespace rollcall

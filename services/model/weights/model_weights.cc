@@ -7,8 +7,10 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
 
+#include "services/model/adapter/lora_adapter.h"
 #include "services/model/layers/rotary_table.h"
 #include "services/model/weights/model_files.h"
+#include "services/model/weights/model_writer.h"
 #include "services/model/weights/random_init.h"
 
 namespace rollcall {
@@ -160,26 +162,18 @@ StatusOr<ModelWeights> MakeCritic(const ModelWeights& policy, Gradients gradient
 StatusOr<ModelWeights> LoadWeights(const std::string& directory, Head head, Gradients gradients) {
   ROLLCALL_ASSIGN_OR_RETURN(const ModelFiles files, ModelFiles::Open(directory));
   // Everything is checked before memory is taken.
-  const std::vector<ParameterSpec> parameters = ListParameters(files.config(), head);
-  const std::vector<DiskTensor> tensors = ListDiskTensors(files.config(), head, parameters);
-  std::vector<ModelFiles::Found> found(tensors.size());
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    auto one = files.Find(tensors[i]);
-    if (parameters[tensors[i].parts.front().parameter].role == kValueHead &&
-        one.status().code() == StatusCode::kNotFound) {
-      continue;  // stays zero
-    }
-    ROLLCALL_RETURN_IF_ERROR(one.status());
-    found[i] = *one;
-  }
+  ROLLCALL_RETURN_IF_ERROR(CheckParameters(files, head).status());
   ROLLCALL_ASSIGN_OR_RETURN(ModelWeights weights, AllocateWeights(files.config(), head, gradients));
   return GuardExceptions("loading '" + directory + "'", [&]() -> StatusOr<ModelWeights> {
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      if (found[i].layout == nullptr) continue;
-      ReadDiskTensor(tensors[i], weights.layout, found[i].layout->dtype, found[i].data,
-                     ArenaSpan(weights));
-    }
+    ROLLCALL_RETURN_IF_ERROR(ReadParameters(files, head, ArenaSpan(weights)));
     return std::move(weights);
+  });
+}
+
+Status MergeAdapter(const LoraAdapter& adapter, ModelWeights* weights) {
+  return GuardExceptions("merging an adapter", [&]() -> Status {
+    MergeAdapter(adapter, weights->config, weights->head, ArenaSpan(*weights));
+    return OkStatus();
   });
 }
 

@@ -44,6 +44,8 @@ struct LayerWeights {
 };
 
 class RotaryTable;
+struct LoraAdapter;
+struct LoraWeights;
 
 // Move-only owner. Not thread-safe while being written; const use from many threads is safe.
 struct ModelWeights {
@@ -64,6 +66,8 @@ struct ModelWeights {
   at::Tensor grad_arena;  // kAccumulate only; see GradArena
   // Cosines and sines, grown as positions are used; null where positions are learned.
   std::shared_ptr<RotaryTable> rotary;
+  // An adapter that is not merged; null: none. See adapter/lora_weights.h.
+  std::shared_ptr<LoraWeights> lora;
   std::shared_ptr<RotaryTable> sliding_rotary;  // of sliding layers where they turn otherwise
 };
 
@@ -89,6 +93,8 @@ StatusOr<ModelWeights> MakeCritic(const ModelWeights& policy, Gradients gradient
 // tensor: missing, wrong shape, unknown dtype, truncated. F32, BF16 and F16 on disk; F32 in memory.
 // A value head that is missing is zero, or the score head of a reward model with one label.
 StatusOr<ModelWeights> LoadWeights(const std::string& directory, Head head, Gradients gradients);
+// Adds an adapter of this model to its parameters; see adapter/lora_adapter.h.
+Status MergeAdapter(const LoraAdapter& adapter, ModelWeights* weights);
 // Writes config.json, generation_config.json and model.safetensors atomically; transformers loads
 // it. tokenizer files are the caller's business.
 Status SaveWeights(const ModelWeights& weights, const std::string& directory);

@@ -309,6 +309,14 @@ std::span<const std::byte> SafetensorsFile::Data(const TensorLayout& tensor) con
   return mapping_->bytes().subspan(header_.data_offset + tensor.offset_bytes, tensor.size_bytes);
 }
 
+void ReleasePages(std::span<const std::byte> view) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(view.data());
+  const uintptr_t first = (begin + page - 1) / page * page;
+  const uintptr_t last = (begin + view.size()) / page * page;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 Status WriteSafetensors(const std::string& path, std::vector<SafetensorsView> tensors,
                         const std::map<std::string, std::string>& metadata) {
   std::sort(tensors.begin(), tensors.end(), [](const SafetensorsView& a, const SafetensorsView& b) {

@@ -50,6 +50,10 @@ class SafetensorsFile {
   SafetensorsHeader header_;
 };
 
+// Gives back the memory of whole pages of a mapped view that was read; they are read from the file
+// again when they are needed again.
+void ReleasePages(std::span<const std::byte> view);
+
 struct SafetensorsView {
   std::string name;
   DType dtype = DType::kF32;

@@ -120,6 +120,7 @@ TEST_CASE("Options: every factor and setting arrives", "[unit][trainer]") {
   v1::JobSpec& spec = *assignment.mutable_spec();
   spec.mutable_run()->set_seed(99);
   spec.mutable_model()->set_path("model");
+  spec.mutable_model()->set_adapter("adapter");
   v1::AlgorithmSpec& algorithm = *spec.mutable_algorithm();
   algorithm.set_advantage("gae");
   algorithm.set_loss("ppo_clip");
@@ -148,6 +149,7 @@ TEST_CASE("Options: every factor and setting arrives", "[unit][trainer]") {
   CHECK(options.job_id == "job-7");
   CHECK(options.seed == 99);
   CHECK(options.model_path == "model");
+  CHECK(options.adapter_path == "adapter");
   CHECK(options.checkpoint_dir == "run/checkpoints/step_40");
   CHECK(options.resume_step == 40);
   CHECK(options.algorithm.advantage == "gae");

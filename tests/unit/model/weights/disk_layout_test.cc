@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "services/model/weights/model_files.h"
+#include "services/model/weights/model_writer.h"
 #include "services/model/weights/safetensors.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"

@@ -1,5 +1,5 @@
-// Chat templates: what parses renders a conversation, or says why not, within its limits; the spans of
-// the assistant lie inside the text.
+// Chat templates: what parses renders a conversation, or says why not, within its limits; the spans
+// of the assistant lie inside the text.
 #include <string>
 
 #include "services/common/template/chat_template.h"
@@ -7,7 +7,8 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using rollcall::fuzz::Require;
-  // Far below the limits of real use, so that an input that loops ends within the time of one input.
+  // Far below the limits of real use, so that an input that loops ends within the time of one
+  // input.
   rollcall::TemplateLimits limits;
   limits.max_steps = 100'000;
   limits.max_string_bytes = 1 << 20;

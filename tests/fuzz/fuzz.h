@@ -1,6 +1,7 @@
 // What the fuzz targets share. A target feeds one decoder of outside data with arbitrary bytes: the
-// answer is a value or an error, never a crash, a hang or an allocation out of proportion. libFuzzer
-// calls LLVMFuzzerTestOneInput; the sanitizers and the limits on its command line are the judges.
+// answer is a value or an error, never a crash, a hang or an allocation out of proportion.
+// libFuzzer calls LLVMFuzzerTestOneInput; the sanitizers and the limits on its command line are the
+// judges.
 #pragma once
 
 #include <cstddef>

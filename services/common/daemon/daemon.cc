@@ -63,8 +63,8 @@ void LimitMathThreads() {
   for (const char* name : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) ::setenv(name, "1", 0);
 }
 
-// gRPC locks Abseil's mutexes, and the packaged Abseil keeps a graph of the order of every lock that
-// is taken: a debugging aid that costs the coordinator a twentieth of its time.
+// gRPC locks Abseil's mutexes, and the packaged Abseil keeps a graph of the order of every lock
+// that is taken: a debugging aid that costs the coordinator a twentieth of its time.
 void KeepNoLockGraph() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
 
 class ProcessDaemon final : public Daemon {

@@ -60,7 +60,9 @@ Status DieWithParent() {
 // Processes of the cluster share their machine's cores: a math library that starts one thread per
 // core in each of them makes all of them slower.
 void LimitMathThreads() {
-  for (const char* name : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) ::setenv(name, "1", 0);
+  for (const char* name : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) {
+    ::setenv(name, "1", 0);  // NOLINT(concurrency-mt-unsafe): there is one thread yet
+  }
 }
 
 // gRPC locks Abseil's mutexes, and the packaged Abseil keeps a graph of the order of every lock
@@ -78,6 +80,7 @@ class ProcessDaemon final : public Daemon {
   ~ProcessDaemon() override {
     ending_.store(true);
     // Wakes the thread from sigwait; an error would mean that it ended already.
+    // NOLINTNEXTLINE(bugprone-bad-signal-to-kill-thread): every thread blocks it, this one waits
     ::pthread_kill(signal_thread_.native_handle(), SIGTERM);
     signal_thread_.join();
   }

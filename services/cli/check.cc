@@ -187,6 +187,13 @@ StatusOr<Findings> CheckPath(const std::string& path, const std::string& model_p
                     "directory or a data file (.jsonl, .parquet)");
   }
   if (std::filesystem::is_directory(status)) {
+    if (!std::filesystem::exists(path + "/config.json", error) &&
+        std::filesystem::exists(path + "/adapter_config.json", error)) {
+      return InvalidArgument(path +
+                             ": a PEFT adapter, no model\nname it as model.adapter of a job, or "
+                             "merge it: rollcall convert MODEL DEST --adapter " +
+                             path);
+    }
     return IsDataDirectory(path) ? CheckData(path, model_path) : CheckModel(path);
   }
   const std::string extension = std::filesystem::path(path).extension().string();

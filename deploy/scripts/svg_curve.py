@@ -1,8 +1,8 @@
 """A line chart as SVG, standard library only; readable on light and dark backgrounds."""
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 760, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 150, 44, 48
+WIDTH, HEIGHT = 800, 300
+LEFT, RIGHT, TOP, BOTTOM = 64, 190, 44, 48
 COLORS = ('#2f81f7', '#d29922', '#3fb950', '#db61a2')
 
 

@@ -5,7 +5,8 @@ help_bundle() {
 usage: ./dev bundle
 
 Packs build/rollcall-linux-ARCH.tar.gz: bin/ with the programs, lib/ with every shared library
-that a bare machine of the same distribution may lack (LibTorch, gRPC, protobuf ...), recipes/.
+that a bare machine of the same distribution may lack (LibTorch, gRPC, protobuf ...), recipes/ with
+their data.
 TEXT
 }
 
@@ -14,7 +15,7 @@ command_bundle() {
   local out=$ROOT/build/bundle/rollcall name
   rm -rf "$out"
   mkdir -p "$out/bin" "$out/lib" "$out/recipes"
-  cp "$ROOT"/deploy/recipes/*.yaml "$out/recipes/"
+  cp -r "$ROOT"/deploy/recipes/. "$out/recipes/"
   for name in rollcall rollcall-coordinator rollcall-rollout rollcall-reward rollcall-learner \
     rollcall-parquet; do
     [ -e "$ROOT/build/release/bin/$name" ] || continue  # rollcall-parquet is optional

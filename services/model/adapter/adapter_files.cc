@@ -179,6 +179,17 @@ StatusOr<LoraModule> ReadModule(const SafetensorsFile& file, const AdapterConfig
   return module;
 }
 
+// Shapes of the base model's tensors on disk, by name.
+using TensorShapes = std::map<std::string, std::vector<int64_t>>;
+
+TensorShapes ShapesOf(const ModelConfig& base, Head head) {
+  TensorShapes shapes;
+  for (DiskTensor& tensor : ListDiskTensors(base, head, ListParameters(base, head))) {
+    shapes[tensor.name] = std::move(tensor.shape);
+  }
+  return shapes;
+}
+
 // The tensor of the base model that one of the file stands for, under the base's name.
 std::string BaseName(std::string_view tensor) {
   if (!tensor.starts_with(kPrefix)) return "";
@@ -189,7 +200,7 @@ std::string BaseName(std::string_view tensor) {
 }
 
 StatusOr<WholeTensor> ReadWhole(const SafetensorsFile& file, const TensorLayout& tensor,
-                                const std::map<std::string, std::vector<int64_t>>& shapes) {
+                                const TensorShapes& shapes) {
   const auto base = shapes.find(BaseName(tensor.name));
   if (base == shapes.end()) {
     return Wrong(file, tensor,
@@ -289,10 +300,7 @@ StatusOr<LoraAdapter> ReadAdapter(const std::string& directory, const ModelConfi
                             ReadConfig(directory + std::string(kConfigFile)));
   ROLLCALL_ASSIGN_OR_RETURN(const SafetensorsFile file,
                             SafetensorsFile::Open(directory + std::string(kWeightsFile)));
-  std::map<std::string, std::vector<int64_t>> shapes;
-  for (DiskTensor& tensor : ListDiskTensors(base, head, ListParameters(base, head))) {
-    shapes[tensor.name] = std::move(tensor.shape);
-  }
+  const TensorShapes shapes = ShapesOf(base, head);
   LoraAdapter adapter{.base_model = config.base_model,
                       .is_rank_stabilised = config.is_rank_stabilised,
                       .modules = {},
@@ -334,15 +342,12 @@ Status WriteAdapter(const std::string& directory, const ModelConfig& base, Head 
                      .shape = {module.num_outputs, module.rank},
                      .data = std::as_bytes(std::span(module.b))});
   }
-  std::map<std::string, std::vector<int64_t>> shapes;
-  for (DiskTensor& tensor : ListDiskTensors(base, head, ListParameters(base, head))) {
-    shapes[tensor.name] = std::move(tensor.shape);
-  }
+  const TensorShapes shapes = ShapesOf(base, head);
   for (const WholeTensor& whole : adapter.whole_tensors) {
     std::string module;
     views.push_back({.name = WholeName(adapter, whole, &module),
                      .dtype = DType::kF32,
-                     .shape = shapes[whole.name],
+                     .shape = shapes.at(whole.name),
                      .data = std::as_bytes(std::span(whole.values))});
   }
   ROLLCALL_RETURN_IF_ERROR(MakeDirectories(directory));

@@ -170,7 +170,8 @@ StatusOr<Findings> CheckJob(const std::string& path) {
   findings.lines.push_back("job: " + spec.run().name());
   Describe(inputs->model, &findings);
   Describe("data", inputs->data, &findings);
-  if (inputs->evaluation.has_value()) Describe("evaluation", *inputs->evaluation, &findings);
+  const std::optional<DataReport>& evaluation = inputs->evaluation;
+  if (evaluation.has_value()) Describe("evaluation", *evaluation, &findings);
   for (std::string& line : PlanLines(spec, PlanJob(spec, inputs->model.info.config))) {
     findings.lines.push_back(std::move(line));
   }

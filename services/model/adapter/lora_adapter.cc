@@ -75,8 +75,9 @@ StatusOr<LoraAdapter> MakeAdapter(const ModelConfig& base, Head head, const Lora
     std::map<std::string_view, int> known;
     for (const LinearModule& linear : linears) known[LastPart(linear.name)] = 0;
     std::string names;
-    for (const auto& [name, unused] : known)
+    for (const auto& [name, unused] : known) {
       names += (names.empty() ? "" : ", ") + std::string(name);
+    }
     return InvalidArgument("the model has no linear module '" + std::string(target) + "'; it has " +
                            names + " (or all-linear)");
   }

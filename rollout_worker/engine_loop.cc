@@ -97,12 +97,15 @@ void EngineLoop::StepAll() {
   for (auto& [job_id, job] : jobs_) {
     if (!job.engine || !job.engine->has_work()) continue;
     job.last_used = clock_.Now();
-    std::vector<CompletedSample> samples = job.engine->Step();
-    for (const CompletedSample& sample : samples) {
+    StepResult result = job.engine->Step();
+    for (const CompletedSample& sample : result.completed) {
       const auto group = groups_.find(sample.group_id);
       if (--group->second.num_open == 0) groups_.erase(group);
     }
-    if (!samples.empty()) events_.on_samples(std::move(samples));
+    if (!result.streamed.empty() && events_.on_tokens) {
+      events_.on_tokens(std::move(result.streamed));
+    }
+    if (!result.completed.empty()) events_.on_samples(std::move(result.completed));
     events_.on_step();
   }
 }

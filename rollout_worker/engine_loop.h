@@ -41,6 +41,8 @@ struct GroupWork {
 
 // Run on the engine thread with no lock held; they must be quick and may post commands.
 struct EngineEvents {
+  // Tokens of streaming groups, before the on_samples that ends them. May be null.
+  std::function<void(std::vector<StreamedTokens>)> on_tokens;
   std::function<void(std::vector<CompletedSample>)> on_samples;
   // The group cannot start (Engine::AddGroup's codes; kFailedPrecondition: no engine could be made
   // for the job), or was aborted at its deadline (kDeadlineExceeded).

@@ -15,7 +15,9 @@ struct Engine::LiveSequence : Sequence {
   Group* group = nullptr;
   int32_t index = 0;
   CounterRandom random{0};
-  std::vector<float> logprobs;
+  SampledTokens sampled;
+  int32_t num_streamed = 0;  // of the sampled tokens
+  std::unique_ptr<StopWatcher> stop_watcher;
 };
 
 struct Engine::Group {
@@ -131,6 +133,7 @@ Status Engine::AddGroup(GroupRequest request) {
     sequence.group = group.get();
     sequence.index = static_cast<int32_t>(i);
     sequence.random = CounterRandom(request.stream_keys[i]);
+    if (request.make_stop_watcher) sequence.stop_watcher = request.make_stop_watcher();
   }
   LiveSequence& leader = group->sequences.front();
   leader.tokens = request.prompt_token_ids;
@@ -158,9 +161,9 @@ bool Engine::Abort(uint64_t group_id) {
   return true;
 }
 
-std::vector<CompletedSample> Engine::Step() {
+StepResult Engine::Step() {
   const absl::Time start = clock_.Now();
-  completed_.clear();
+  result_ = {};
   num_sampled_ = 0;
   num_prefilled_ = 0;
   const StepPlan& plan = scheduler_.Plan();
@@ -177,7 +180,7 @@ std::vector<CompletedSample> Engine::Step() {
   RemoveFinishedGroups();
   metrics_.StepDone(absl::ToDoubleSeconds(clock_.Now() - start), plan.num_tokens, num_prefilled_,
                     num_sampled_);
-  return std::move(completed_);
+  return std::move(result_);
 }
 
 void Engine::RunBatch(ModelId model, const StepPlan& plan) {
@@ -263,9 +266,14 @@ void Engine::SampleNext(LiveSequence& sequence, std::span<const float> logits) {
 bool Engine::Append(const SampledToken& token, LiveSequence& sequence) {
   ++num_sampled_;
   sequence.tokens.push_back(token.token);
-  sequence.logprobs.push_back(token.logprob);
+  sequence.sampled.token_ids.push_back(token.token);
+  sequence.sampled.behavior_logprobs.push_back(token.logprob);
+  sequence.sampled.policy_versions.push_back(sequence.group->policy_version);
+  if (sequence.group->request.is_streaming) Stream(sequence);
   const std::vector<int32_t>& stops = sequence.group->request.stop_token_ids;
-  if (std::find(stops.begin(), stops.end(), token.token) != stops.end()) {
+  bool is_stop = std::find(stops.begin(), stops.end(), token.token) != stops.end();
+  if (sequence.stop_watcher && sequence.stop_watcher->EndsWith(token.token)) is_stop = true;
+  if (is_stop) {
     Complete(sequence, CompletionEnd::kStop);
     return true;
   }
@@ -276,11 +284,29 @@ bool Engine::Append(const SampledToken& token, LiveSequence& sequence) {
   return false;
 }
 
+void Engine::Stream(LiveSequence& sequence) {
+  const SampledTokens& sampled = sequence.sampled;
+  const auto first = static_cast<size_t>(sequence.num_streamed);
+  StreamedTokens streamed;
+  streamed.group_id = sequence.group->request.group_id;
+  streamed.index = sequence.index;
+  streamed.first = sequence.num_streamed;
+  const auto copy_rest = [first](const auto& from, auto* to) {
+    if (from.size() > first) to->assign(from.begin() + static_cast<ptrdiff_t>(first), from.end());
+  };
+  copy_rest(sampled.token_ids, &streamed.token_ids);
+  copy_rest(sampled.behavior_logprobs, &streamed.behavior_logprobs);
+  copy_rest(sampled.model_logprobs, &streamed.model_logprobs);
+  copy_rest(sampled.policy_versions, &streamed.policy_versions);
+  copy_rest(sampled.top_logprobs, &streamed.top_logprobs);
+  sequence.num_streamed = static_cast<int32_t>(sampled.token_ids.size());
+  result_.streamed.push_back(std::move(streamed));
+}
+
 void Engine::Complete(LiveSequence& sequence, CompletionEnd end) {
   CompletedSample sample;
+  static_cast<SampledTokens&>(sample) = std::move(sequence.sampled);
   sample.end = end;
-  sample.token_ids.assign(sequence.tokens.begin() + sequence.num_prompt, sequence.tokens.end());
-  sample.behavior_logprobs = std::move(sequence.logprobs);
   Close(sequence, std::move(sample));
 }
 
@@ -303,7 +329,7 @@ void Engine::Close(LiveSequence& sequence, CompletedSample sample) {
   sample.group_id = group.request.group_id;
   sample.index = sequence.index;
   sample.policy_version = group.policy_version;
-  completed_.push_back(std::move(sample));
+  result_.completed.push_back(std::move(sample));
   // Groups go at the end of the step: its plan still points into them.
   if (--group.num_open == 0) finished_groups_.push_back(group.request.group_id);
 }

@@ -1,7 +1,7 @@
 // The inference engine of one job: continuous batching over a paged KV cache, several versions of
 // the policy side by side.
 //
-//   AddModel(v) -> AddGroup(prompt, n samples, v) -> Step()* -> CompletedSample * n
+//   AddModel(v) -> AddGroup(prompt, n samples, v) -> Step()* -> tokens, CompletedSample * n
 //
 // A group's prompt is computed once; its samples fork from it. Every sequence keeps the version
 // that it started with. A sampled token depends on the weights, the tokens before it, the sampling
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "rollout_worker/engine/metrics.h"
+#include "rollout_worker/engine/types.h"
 #include "rollout_worker/runner/model_runner.h"
 #include "rollout_worker/sampler/sampler.h"
 #include "rollout_worker/scheduler/scheduler.h"
@@ -31,30 +32,6 @@ struct EngineOptions {
   SchedulerOptions scheduler;
   // Versions that stay loaded although no sequence uses them.
   int32_t num_kept_models = 2;
-};
-
-struct GroupRequest {
-  uint64_t group_id = 0;  // unique among the groups of this engine
-  ModelId model = 0;
-  std::vector<int32_t> prompt_token_ids;
-  std::vector<uint64_t> stream_keys;  // of SampleStreamKey, one per sample
-  SamplingLaw law;
-  int32_t max_new_tokens = 1;
-  // The first of these that is sampled ends the completion and belongs to it.
-  std::vector<int32_t> stop_token_ids;
-};
-
-enum class CompletionEnd { kStop, kLength };
-
-struct CompletedSample {
-  uint64_t group_id = 0;
-  int32_t index = 0;  // of the stream key
-  // Not OK: the sample could not be made and the rest is empty.
-  Status status;
-  CompletionEnd end = CompletionEnd::kLength;
-  std::vector<int32_t> token_ids;
-  std::vector<float> behavior_logprobs;
-  int64_t policy_version = 0;
 };
 
 // KV blocks that an engine of this model gets. kInvalidArgument when not even one block fits.
@@ -88,8 +65,8 @@ class Engine {
   // such group (it finished).
   bool Abort(uint64_t group_id);
 
-  // Computes one batch and returns the samples that ended in it. O(tokens of the batch).
-  std::vector<CompletedSample> Step();
+  // Computes one batch; the result holds what it sampled and who ended. O(tokens of the batch).
+  StepResult Step();
 
   bool has_work() const { return scheduler_.has_work(); }
   size_t num_running() const { return scheduler_.num_running(); }
@@ -111,6 +88,8 @@ class Engine {
   void SampleNext(LiveSequence& sequence, std::span<const float> logits);
   // Appends the token; true when the completion ends with it.
   bool Append(const SampledToken& token, LiveSequence& sequence);
+  // Reports what was sampled since the last time.
+  void Stream(LiveSequence& sequence);
   void Complete(LiveSequence& sequence, CompletionEnd end);
   void Fail(LiveSequence& sequence, const Status& status);
   void FailGroup(Group& group, const Status& status);
@@ -135,7 +114,7 @@ class Engine {
   // Of the step that runs.
   BatchLayout batch_;
   std::vector<PlannedChunk> batch_chunks_;
-  std::vector<CompletedSample> completed_;
+  StepResult result_;
   std::vector<uint64_t> finished_groups_;
   int32_t num_sampled_ = 0;
   int32_t num_prefilled_ = 0;

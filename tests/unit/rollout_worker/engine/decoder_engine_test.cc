@@ -66,7 +66,7 @@ struct Rig {
   std::map<std::pair<uint64_t, int32_t>, CompletedSample> RunAll() {
     std::map<std::pair<uint64_t, int32_t>, CompletedSample> results;
     while (engine->has_work()) {
-      for (CompletedSample& sample : engine->Step()) {
+      for (CompletedSample& sample : engine->Step().completed) {
         REQUIRE_OK(sample.status);
         results.emplace(std::make_pair(sample.group_id, sample.index), std::move(sample));
       }

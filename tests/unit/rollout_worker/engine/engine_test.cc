@@ -42,7 +42,7 @@ struct Rig {
   std::map<std::pair<uint64_t, int32_t>, CompletedSample> RunAll() {
     std::map<std::pair<uint64_t, int32_t>, CompletedSample> results;
     while (engine->has_work()) {
-      for (CompletedSample& sample : engine->Step()) {
+      for (CompletedSample& sample : engine->Step().completed) {
         high_water = std::max(high_water, engine->cache().num_used());
         const auto key = std::make_pair(sample.group_id, sample.index);
         REQUIRE(results.emplace(key, std::move(sample)).second);
@@ -205,7 +205,7 @@ TEST_CASE("Engine: tokens depend neither on batch, chunks, memory nor preemption
           REQUIRE_OK(rig.engine->AddGroup(RandomGroup(++noise, 1, random)));
         }
         if (random.Below(12) == 0) rig.engine->Abort(noise);
-        for (CompletedSample& sample : rig.engine->Step()) {
+        for (CompletedSample& sample : rig.engine->Step().completed) {
           if (sample.group_id < work.groups.size()) {
             results.emplace(std::make_pair(sample.group_id, sample.index), std::move(sample));
           }

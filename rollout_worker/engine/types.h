@@ -1,0 +1,111 @@
+// What goes into the engine and what comes out of it. Plain data; no torch, no protobuf.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "rollout_worker/kv_cache/prefix_index.h"
+#include "rollout_worker/sampler/sampler.h"
+#include "services/base/status/status.h"
+
+namespace rollcall {
+
+// Watches one completion for an end that no token id tells, such as a stop string. Belongs to one
+// sequence; used on the engine's thread.
+class StopWatcher {
+ public:
+  virtual ~StopWatcher() = default;
+  // Takes the completion's next token; true when the completion ends with it.
+  virtual bool EndsWith(int32_t token) = 0;
+};
+
+// Alternatives of one position.
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0.0F;  // under the whole softmax at temperature 1
+};
+
+// Consecutive tokens of one completion. The vectors are parallel; those that were not asked for
+// are empty.
+struct SampledTokens {
+  std::vector<int32_t> token_ids;
+  // Under the law that the token was really drawn from.
+  std::vector<float> behavior_logprobs;
+  // Under the whole softmax at temperature 1, without the law.
+  std::vector<float> model_logprobs;
+  // Version of the weights that gave the token's logits.
+  std::vector<int64_t> policy_versions;
+  // The most likely tokens, most likely first; GroupRequest::num_top_logprobs each.
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
+};
+
+// A completion that began elsewhere (another worker, an earlier version, before a restart).
+struct StartedCompletion {
+  std::vector<int32_t> token_ids;
+  std::vector<float> behavior_logprobs;
+  std::vector<float> model_logprobs;
+  std::vector<int64_t> policy_versions;
+};
+
+struct GroupRequest {
+  uint64_t group_id = 0;  // unique among the groups of this engine
+  ModelId model = 0;
+  std::vector<int32_t> prompt_token_ids;
+  std::vector<uint64_t> stream_keys;  // of SampleStreamKey, one per sample
+  SamplingLaw law;
+  int32_t max_new_tokens = 1;
+  // The first of these that is sampled ends the completion and belongs to it.
+  std::vector<int32_t> stop_token_ids;
+  // Makes the watcher of each sample; null: only stop_token_ids end a completion early.
+  std::function<std::unique_ptr<StopWatcher>()> make_stop_watcher;
+  // Smaller runs first; among equals the older group does.
+  int32_t priority = 0;
+  // Account that fair scheduling books the tokens on.
+  std::string tenant;
+  // The group is dropped at this time (Engine::ExpireGroups).
+  absl::Time deadline = absl::InfiniteFuture();
+  // Steps report the tokens of this group as they are sampled.
+  bool is_streaming = false;
+  int32_t num_top_logprobs = 0;  // [0, kMaxTopLogprobs]
+  // The log-probability of every prompt token is wanted: the prompt is computed without the cache.
+  bool wants_prompt_logprobs = false;
+  // Empty, or one per sample: where the completions go on. Their tokens count as sampled ones.
+  std::vector<StartedCompletion> started;
+};
+
+inline constexpr int32_t kMaxTopLogprobs = 20;
+
+enum class CompletionEnd { kStop, kLength };
+
+// Tokens of a streaming group that one step sampled.
+struct StreamedTokens : SampledTokens {
+  uint64_t group_id = 0;
+  int32_t index = 0;  // of the stream key
+  int32_t first = 0;  // place of token_ids[0] in the completion
+};
+
+struct CompletedSample : SampledTokens {
+  uint64_t group_id = 0;
+  int32_t index = 0;  // of the stream key
+  // Not OK: the sample could not be made and the rest is empty.
+  Status status;
+  CompletionEnd end = CompletionEnd::kLength;
+  // Version of the last token; the one that the group asked for before there is a token.
+  int64_t policy_version = 0;
+  // Prompt tokens that were found in the prefix cache, of the first sample of a group.
+  int32_t num_cached_prompt_tokens = 0;
+  // Of the first sample of a group that wants them: one per prompt token but the first.
+  std::vector<float> prompt_logprobs;
+};
+
+// What happened in one step.
+struct StepResult {
+  std::vector<StreamedTokens> streamed;
+  std::vector<CompletedSample> completed;  // streamed tokens included
+};
+
+}  // namespace rollcall

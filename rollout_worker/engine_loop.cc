@@ -57,7 +57,11 @@ void EngineLoop::SetWaitingForWeights(bool waiting) {
   waiting_for_weights_ = waiting;
 }
 
-bool EngineLoop::HasWork() const { return !groups_.empty(); }
+bool EngineLoop::HasWork() const {
+  return std::any_of(jobs_.begin(), jobs_.end(), [](const auto& entry) {
+    return entry.second.engine && entry.second.engine->has_work();
+  });
+}
 
 bool EngineLoop::TakeCommands(std::vector<std::function<void()>>* commands) {
   const bool busy = HasWork();

@@ -81,6 +81,20 @@ WorkFailure ToFailure(const Status& status) {
   return failure;
 }
 
+// One segment per run of tokens of one policy version.
+void AddSegments(const SampledTokens& sampled, v1::Trajectory* trajectory) {
+  v1::Segment* segment = nullptr;
+  for (size_t i = 0; i < sampled.token_ids.size(); ++i) {
+    if (segment == nullptr || segment->policy_version() != sampled.policy_versions[i]) {
+      segment = trajectory->add_segments();
+      segment->set_kind(v1::SEGMENT_KIND_POLICY);
+      segment->set_policy_version(sampled.policy_versions[i]);
+    }
+    segment->add_token_ids(sampled.token_ids[i]);
+    segment->add_behavior_logprobs(sampled.behavior_logprobs[i]);
+  }
+}
+
 void FillFailure(const WorkFailure& from, v1::Failure* to) {
   to->set_kind(from.kind == WorkFailure::Kind::kData ? v1::Failure::KIND_DATA
                                                      : v1::Failure::KIND_INFRASTRUCTURE);
@@ -427,12 +441,7 @@ v1::SubmitTrajectoriesRequest RolloutService::MakeRequest(const Lease& lease) co
     v1::Trajectory& trajectory = *request.add_trajectories();
     FillKey(lease.proto, sample_index, trajectory.mutable_key());
     *trajectory.mutable_prompt_token_ids() = lease.proto.prompt_token_ids();
-    v1::Segment& segment = *trajectory.add_segments();
-    segment.set_kind(v1::SEGMENT_KIND_POLICY);
-    segment.mutable_token_ids()->Add(sample->token_ids.begin(), sample->token_ids.end());
-    segment.mutable_behavior_logprobs()->Add(sample->behavior_logprobs.begin(),
-                                             sample->behavior_logprobs.end());
-    segment.set_policy_version(sample->policy_version);
+    AddSegments(*sample, &trajectory);
     trajectory.set_finish_reason(sample->end == CompletionEnd::kStop ? v1::FINISH_REASON_STOP
                                                                      : v1::FINISH_REASON_LENGTH);
     trajectory.set_seconds(absl::ToDoubleSeconds(lease.finished - lease.received));

@@ -4,31 +4,21 @@
 #include <string>
 #include <utility>
 
+#include "rollout_worker/engine/group.h"
 #include "rollout_worker/runner/decoder_runner.h"
-#include "services/base/runtime/random.h"
 
 namespace rollcall {
 
-struct Engine::LiveSequence : Sequence {
-  enum class State { kUnforked, kScheduled, kClosed };
-  State state = State::kUnforked;
-  Group* group = nullptr;
-  int32_t index = 0;
-  CounterRandom random{0};
-  SampledTokens sampled;
-  int32_t num_streamed = 0;  // of the sampled tokens
-  std::unique_ptr<StopWatcher> stop_watcher;
-};
+namespace {
 
-struct Engine::Group {
-  GroupRequest request;
-  int64_t policy_version = 0;
-  int32_t max_tokens = 0;  // prompt and completion
-  // The first one is the leader: it computes the prompt for all.
-  std::vector<LiveSequence> sequences;
-  bool forked = false;
-  size_t num_open = 0;
-};
+// Bound of prompt and completion together.
+int32_t MaxTokens(const GroupRequest& request, const ModelConfig& config) {
+  return static_cast<int32_t>(std::min<int64_t>(
+      static_cast<int64_t>(request.prompt_token_ids.size()) + request.max_new_tokens,
+      config.max_positions));
+}
+
+}  // namespace
 
 StatusOr<int32_t> NumKvBlocks(const EngineOptions& options, const ModelConfig& config) {
   const int64_t block_bytes = KvBlockBytes(config, options.block_size);
@@ -51,9 +41,27 @@ Engine::Engine(const EngineOptions& options, const ModelConfig& config, int32_t 
       clock_(clock),
       metrics_(metrics),
       cache_(num_blocks, options.block_size),
-      scheduler_(options.scheduler, cache_),
       runner_(std::move(runner)),
+      scheduler_(std::make_unique<Scheduler>(options.scheduler, cache_)),
       sampler_(config.vocab_size) {}
+
+Status Engine::AllocateSwap() {
+  ROLLCALL_CHECK(groups_.empty() && swap_ == nullptr, "swap space comes before the first group");
+  if (options_.swap_bytes == 0 || options_.scheduler.preemption == Preemption::kRecompute) {
+    return OkStatus();
+  }
+  // A transfer that finds the queue full is made by the engine itself.
+  constexpr size_t kMaxQueuedTransfers = 256;
+  if (options_.num_swap_threads == 0) {
+    swap_executor_ = std::make_unique<InlineExecutor>();
+  } else {
+    swap_executor_ = MakeThreadPool(options_.num_swap_threads, kMaxQueuedTransfers);
+  }
+  ROLLCALL_ASSIGN_OR_RETURN(swap_, SwapSpace::Create(options_.swap_bytes, options_.block_size,
+                                                     *runner_, *swap_executor_));
+  scheduler_ = std::make_unique<Scheduler>(options_.scheduler, cache_, swap_.get());
+  return OkStatus();
+}
 
 Engine::~Engine() = default;
 
@@ -62,7 +70,10 @@ StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                  const Clock& clock) {
   ROLLCALL_ASSIGN_OR_RETURN(const int32_t num_blocks, NumKvBlocks(options, config));
   ROLLCALL_ASSIGN_OR_RETURN(auto runner, MakeDecoderRunner(config, num_blocks, options.block_size));
-  return std::make_unique<Engine>(options, config, num_blocks, std::move(runner), metrics, clock);
+  auto engine =
+      std::make_unique<Engine>(options, config, num_blocks, std::move(runner), metrics, clock);
+  ROLLCALL_RETURN_IF_ERROR(engine->AllocateSwap());
+  return engine;
 }
 
 void Engine::AddModel(ModelId id, int64_t policy_version,
@@ -89,9 +100,34 @@ void Engine::ReleaseModel(ModelId id) {
   if (--model.num_groups == 0) DropIdleModels();
 }
 
-Status Engine::AddGroup(GroupRequest request) {
-  const auto model = models_.find(request.model);
+Status Engine::SwitchGroups(ModelId id, UpdateMode mode) {
+  const auto model = models_.find(id);
   if (model == models_.end()) return NotFound("this version of the weights is not loaded");
+  if (mode == UpdateMode::kDrain) return OkStatus();
+  std::vector<ModelId> released;
+  for (auto& [group_id, group] : groups_) {
+    if (group->request.model >= id) continue;
+    released.push_back(group->request.model);
+    ++model->second.num_groups;
+    group->request.model = id;
+    group->policy_version = model->second.policy_version;
+    for (LiveSequence& sequence : group->sequences) {
+      sequence.model = id;
+      if (sequence.state != LiveSequence::State::kScheduled) continue;
+      // A prompt that is half computed has given nothing yet: it is cheap and clean to begin anew.
+      if (mode == UpdateMode::kRecompute || !group->forked || sequence.num_computed == 0) {
+        scheduler_->Restart(&sequence);
+      } else {
+        sequence.has_stale_blocks = true;
+        sequence.blocks.StopIndexing();
+      }
+    }
+  }
+  for (const ModelId old : released) ReleaseModel(old);
+  return OkStatus();
+}
+
+Status Engine::CheckGroup(const GroupRequest& request) const {
   ROLLCALL_RETURN_IF_ERROR(CheckSamplingLaw(request.law));
   const auto num_prompt = static_cast<int64_t>(request.prompt_token_ids.size());
   if (num_prompt == 0) return InvalidArgument("the prompt is empty");
@@ -112,236 +148,133 @@ Status Engine::AddGroup(GroupRequest request) {
                              " is outside the vocabulary of " + std::to_string(config_.vocab_size));
     }
   }
-  const auto max_tokens = static_cast<int32_t>(
-      std::min<int64_t>(num_prompt + request.max_new_tokens, config_.max_positions));
+  if (request.num_top_logprobs < 0 || request.num_top_logprobs > kMaxTopLogprobs) {
+    return InvalidArgument("num_top_logprobs is " + std::to_string(request.num_top_logprobs) +
+                           ", it must be in [0, " + std::to_string(kMaxTopLogprobs) + "]");
+  }
+  const int32_t max_tokens = MaxTokens(request, config_);
   if (cache_.BlocksFor(max_tokens) > cache_.num_blocks()) {
     return ResourceExhausted("a sequence of " + std::to_string(max_tokens) + " tokens needs " +
                              std::to_string(cache_.BlocksFor(max_tokens)) +
                              " KV blocks, the cache has " + std::to_string(cache_.num_blocks()) +
                              "; raise --kv-cache-mib or lower max_new_tokens");
   }
+  if (!request.started.empty() && request.started.size() != request.stream_keys.size()) {
+    return InvalidArgument(std::to_string(request.started.size()) + " started completions for " +
+                           std::to_string(request.stream_keys.size()) + " samples");
+  }
+  for (const StartedCompletion& started : request.started) {
+    const size_t size = started.token_ids.size();
+    if (started.behavior_logprobs.size() != size || started.policy_versions.size() != size ||
+        (!started.model_logprobs.empty() && started.model_logprobs.size() != size)) {
+      return InvalidArgument(
+          "a started completion has one log-probability and one policy version per token");
+    }
+    if (num_prompt + static_cast<int64_t>(size) >= max_tokens) {
+      return InvalidArgument("a started completion of " + std::to_string(size) +
+                             " tokens leaves no token to sample");
+    }
+    for (const int32_t token : started.token_ids) {
+      if (token >= 0 && token < config_.vocab_size) continue;
+      return InvalidArgument("completion token " + std::to_string(token) +
+                             " is outside the vocabulary of " + std::to_string(config_.vocab_size));
+    }
+  }
+  return OkStatus();
+}
+
+Status Engine::AddGroup(GroupRequest request) {
+  const auto model = models_.find(request.model);
+  if (model == models_.end()) return NotFound("this version of the weights is not loaded");
+  ROLLCALL_RETURN_IF_ERROR(CheckGroup(request));
   auto group = std::make_unique<Group>();
   group->policy_version = model->second.policy_version;
-  group->max_tokens = max_tokens;
+  group->max_tokens = MaxTokens(request, config_);
   group->num_open = request.stream_keys.size();
   group->sequences = std::vector<LiveSequence>(group->num_open);
+  const AccountId account = scheduler_->fair_share().Account(request.tenant);
+  const absl::Time now = clock_.Now();
   for (size_t i = 0; i < group->num_open; ++i) {
     LiveSequence& sequence = group->sequences[i];
     sequence.arrival = next_arrival_++;
+    sequence.priority = request.priority;
+    sequence.account = account;
     sequence.model = request.model;
-    sequence.num_prompt = static_cast<int32_t>(num_prompt);
+    sequence.num_prompt = static_cast<int32_t>(request.prompt_token_ids.size());
+    sequence.max_tokens = group->max_tokens;
+    sequence.skips_prefix_cache = request.wants_prompt_logprobs;
     sequence.group = group.get();
     sequence.index = static_cast<int32_t>(i);
     sequence.random = CounterRandom(request.stream_keys[i]);
+    sequence.times.queued = now;
     if (request.make_stop_watcher) sequence.stop_watcher = request.make_stop_watcher();
   }
-  LiveSequence& leader = group->sequences.front();
-  leader.tokens = request.prompt_token_ids;
-  leader.num_forks = static_cast<int32_t>(group->num_open) - 1;
-  leader.state = LiveSequence::State::kScheduled;
   const uint64_t group_id = request.group_id;
   group->request = std::move(request);
-  Group* borrowed = group.get();
+  Group& added = *group;
   const bool inserted = groups_.emplace(group_id, std::move(group)).second;
   ROLLCALL_CHECK(inserted, "two live groups have the same id");
-  scheduler_.Add(&borrowed->sequences.front());
   ++model->second.num_groups;
+  if (added.request.started.empty()) {
+    LiveSequence& leader = added.sequences.front();
+    leader.tokens = added.request.prompt_token_ids;
+    leader.num_forks = static_cast<int32_t>(added.num_open) - 1;
+    leader.state = LiveSequence::State::kScheduled;
+    scheduler_->Add(&leader);
+  } else {
+    Continue(&added);
+  }
   return OkStatus();
+}
+
+void Engine::Continue(Group* group) {
+  group->forked = true;
+  for (LiveSequence& sequence : group->sequences) {
+    StartedCompletion& started = group->request.started[static_cast<size_t>(sequence.index)];
+    sequence.tokens = group->request.prompt_token_ids;
+    sequence.tokens.insert(sequence.tokens.end(), started.token_ids.begin(),
+                           started.token_ids.end());
+    if (sequence.stop_watcher) {
+      for (const int32_t token : started.token_ids) sequence.stop_watcher->EndsWith(token);
+    }
+    sequence.num_streamed = static_cast<int32_t>(started.token_ids.size());
+    sequence.sampled.token_ids = std::move(started.token_ids);
+    sequence.sampled.behavior_logprobs = std::move(started.behavior_logprobs);
+    sequence.sampled.model_logprobs = std::move(started.model_logprobs);
+    sequence.sampled.policy_versions = std::move(started.policy_versions);
+    sequence.state = LiveSequence::State::kScheduled;
+    scheduler_->Add(&sequence);
+  }
+}
+
+bool Engine::SetPriority(uint64_t group_id, int32_t priority) {
+  const auto it = groups_.find(group_id);
+  if (it == groups_.end()) return false;
+  for (LiveSequence& sequence : it->second->sequences) {
+    if (sequence.state == LiveSequence::State::kScheduled) {
+      scheduler_->SetPriority(&sequence, priority);
+    } else {
+      sequence.priority = priority;
+    }
+  }
+  return true;
+}
+
+void Engine::SetTenantWeight(const std::string& tenant, double weight) {
+  FairShare& shares = scheduler_->fair_share();
+  shares.SetWeight(shares.Account(tenant), weight);
 }
 
 bool Engine::Abort(uint64_t group_id) {
   const auto it = groups_.find(group_id);
   if (it == groups_.end()) return false;
   for (LiveSequence& sequence : it->second->sequences) {
-    if (sequence.state == LiveSequence::State::kScheduled) scheduler_.Remove(&sequence);
+    if (sequence.state == LiveSequence::State::kScheduled) scheduler_->Remove(&sequence);
   }
   const ModelId model = it->second->request.model;
   groups_.erase(it);
   ReleaseModel(model);
   return true;
-}
-
-StepResult Engine::Step() {
-  const absl::Time start = clock_.Now();
-  result_ = {};
-  num_sampled_ = 0;
-  num_prefilled_ = 0;
-  const StepPlan& plan = scheduler_.Plan();
-  if (plan.num_prefix_hit_tokens > 0) metrics_.PrefixHit(plan.num_prefix_hit_tokens);
-  if (plan.num_preempted > 0) metrics_.Preempted(plan.num_preempted);
-  // One batch per version in use; usually that is one.
-  std::vector<ModelId> in_use;
-  for (const PlannedChunk& chunk : plan.chunks) {
-    if (std::find(in_use.begin(), in_use.end(), chunk.sequence->model) == in_use.end()) {
-      in_use.push_back(chunk.sequence->model);
-    }
-  }
-  for (const ModelId model : in_use) RunBatch(model, plan);
-  RemoveFinishedGroups();
-  metrics_.StepDone(absl::ToDoubleSeconds(clock_.Now() - start), plan.num_tokens, num_prefilled_,
-                    num_sampled_);
-  return std::move(result_);
-}
-
-void Engine::RunBatch(ModelId model, const StepPlan& plan) {
-  batch_.Clear();
-  batch_chunks_.clear();
-  for (const PlannedChunk& chunk : plan.chunks) {
-    const Sequence& sequence = *chunk.sequence;
-    if (sequence.model != model) continue;
-    const int32_t begin = sequence.num_computed;
-    batch_.token_ids.insert(batch_.token_ids.end(), sequence.tokens.begin() + begin,
-                            sequence.tokens.begin() + begin + chunk.num_new);
-    for (int32_t i = 0; i < chunk.num_new; ++i) batch_.positions.push_back(begin + i);
-    batch_.sequences.push_back({sequence.blocks.blocks(), begin, chunk.num_new});
-    if (chunk.wants_logits()) {
-      batch_.logit_rows.push_back(static_cast<int64_t>(batch_.token_ids.size()) - 1);
-      num_prefilled_ += chunk.num_new - (begin >= sequence.num_prompt ? 1 : 0);
-    } else {
-      num_prefilled_ += chunk.num_new;
-    }
-    batch_chunks_.push_back(chunk);
-  }
-  const auto logits = runner_->Run(*models_.at(model).model, batch_);
-  if (!logits.ok()) {
-    for (const PlannedChunk& chunk : batch_chunks_) {
-      auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
-      if (sequence.group->forked) {
-        Fail(sequence, logits.status());
-      } else {
-        FailGroup(*sequence.group, logits.status());
-      }
-    }
-    return;
-  }
-  size_t row = 0;
-  const auto vocab = static_cast<size_t>(config_.vocab_size);
-  for (const PlannedChunk& chunk : batch_chunks_) {
-    const bool wants_logits = chunk.wants_logits();
-    scheduler_.Advance(chunk);
-    if (!wants_logits) continue;
-    const std::span<const float> row_logits = logits->subspan(vocab * row++, vocab);
-    auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
-    if (sequence.group->forked) {
-      SampleNext(sequence, row_logits);
-    } else {
-      SampleFirst(*sequence.group, row_logits);
-    }
-  }
-}
-
-void Engine::SampleFirst(Group& group, std::span<const float> logits) {
-  const Status prepared = sampler_.SetRow(logits, group.request.law);
-  if (!prepared.ok()) {
-    FailGroup(group, prepared);
-    return;
-  }
-  group.forked = true;
-  LiveSequence& leader = group.sequences.front();
-  leader.num_forks = 0;
-  const int32_t num_prompt = leader.num_prompt;
-  for (size_t i = 1; i < group.sequences.size(); ++i) {
-    LiveSequence& child = group.sequences[i];
-    child.tokens.reserve(leader.tokens.size() + 64);
-    child.tokens = group.request.prompt_token_ids;
-    const SampledToken token = sampler_.Draw(child.random.UniformAt(0));
-    if (Append(token, child)) continue;
-    const auto copy = scheduler_.Fork(leader, num_prompt, &child);
-    child.state = LiveSequence::State::kScheduled;
-    if (copy) runner_->CopyBlock(copy->from, copy->to);
-  }
-  Append(sampler_.Draw(leader.random.UniformAt(0)), leader);
-}
-
-void Engine::SampleNext(LiveSequence& sequence, std::span<const float> logits) {
-  const Status prepared = sampler_.SetRow(logits, sequence.group->request.law);
-  if (!prepared.ok()) {
-    Fail(sequence, prepared);
-    return;
-  }
-  const auto number = static_cast<uint64_t>(sequence.num_known() - sequence.num_prompt);
-  Append(sampler_.Draw(sequence.random.UniformAt(number)), sequence);
-}
-
-bool Engine::Append(const SampledToken& token, LiveSequence& sequence) {
-  ++num_sampled_;
-  sequence.tokens.push_back(token.token);
-  sequence.sampled.token_ids.push_back(token.token);
-  sequence.sampled.behavior_logprobs.push_back(token.logprob);
-  sequence.sampled.policy_versions.push_back(sequence.group->policy_version);
-  if (sequence.group->request.is_streaming) Stream(sequence);
-  const std::vector<int32_t>& stops = sequence.group->request.stop_token_ids;
-  bool is_stop = std::find(stops.begin(), stops.end(), token.token) != stops.end();
-  if (sequence.stop_watcher && sequence.stop_watcher->EndsWith(token.token)) is_stop = true;
-  if (is_stop) {
-    Complete(sequence, CompletionEnd::kStop);
-    return true;
-  }
-  if (sequence.num_known() >= sequence.group->max_tokens) {
-    Complete(sequence, CompletionEnd::kLength);
-    return true;
-  }
-  return false;
-}
-
-void Engine::Stream(LiveSequence& sequence) {
-  const SampledTokens& sampled = sequence.sampled;
-  const auto first = static_cast<size_t>(sequence.num_streamed);
-  StreamedTokens streamed;
-  streamed.group_id = sequence.group->request.group_id;
-  streamed.index = sequence.index;
-  streamed.first = sequence.num_streamed;
-  const auto copy_rest = [first](const auto& from, auto* to) {
-    if (from.size() > first) to->assign(from.begin() + static_cast<ptrdiff_t>(first), from.end());
-  };
-  copy_rest(sampled.token_ids, &streamed.token_ids);
-  copy_rest(sampled.behavior_logprobs, &streamed.behavior_logprobs);
-  copy_rest(sampled.model_logprobs, &streamed.model_logprobs);
-  copy_rest(sampled.policy_versions, &streamed.policy_versions);
-  copy_rest(sampled.top_logprobs, &streamed.top_logprobs);
-  sequence.num_streamed = static_cast<int32_t>(sampled.token_ids.size());
-  result_.streamed.push_back(std::move(streamed));
-}
-
-void Engine::Complete(LiveSequence& sequence, CompletionEnd end) {
-  CompletedSample sample;
-  static_cast<SampledTokens&>(sample) = std::move(sequence.sampled);
-  sample.end = end;
-  Close(sequence, std::move(sample));
-}
-
-void Engine::Fail(LiveSequence& sequence, const Status& status) {
-  CompletedSample sample;
-  sample.status = status;
-  Close(sequence, std::move(sample));
-}
-
-void Engine::FailGroup(Group& group, const Status& status) {
-  for (LiveSequence& sequence : group.sequences) {
-    if (sequence.state != LiveSequence::State::kClosed) Fail(sequence, status);
-  }
-}
-
-void Engine::Close(LiveSequence& sequence, CompletedSample sample) {
-  Group& group = *sequence.group;
-  if (sequence.state == LiveSequence::State::kScheduled) scheduler_.Remove(&sequence);
-  sequence.state = LiveSequence::State::kClosed;
-  sample.group_id = group.request.group_id;
-  sample.index = sequence.index;
-  sample.policy_version = group.policy_version;
-  result_.completed.push_back(std::move(sample));
-  // Groups go at the end of the step: its plan still points into them.
-  if (--group.num_open == 0) finished_groups_.push_back(group.request.group_id);
-}
-
-void Engine::RemoveFinishedGroups() {
-  for (const uint64_t group_id : finished_groups_) {
-    const auto it = groups_.find(group_id);
-    const ModelId model = it->second->request.model;
-    groups_.erase(it);
-    ReleaseModel(model);
-  }
-  finished_groups_.clear();
 }
 
 }  // namespace rollcall

@@ -2,16 +2,19 @@
 // the policy side by side.
 //
 //   AddModel(v) -> AddGroup(prompt, n samples, v) -> Step()* -> tokens, CompletedSample * n
+//                                 '-> SwitchGroups(v + 1, mode)
 //
 // A group's prompt is computed once; its samples fork from it. Every sequence keeps the version
-// that it started with. A sampled token depends on the weights, the tokens before it, the sampling
-// law and (stream key, number of the token) alone: not on the batch, the KV memory, preemptions or
-// the worker.
+// that it started with until SwitchGroups says otherwise. A sampled token depends on the weights,
+// the tokens before it, the sampling law and (stream key, number of the token) alone: not on the
+// batch, the KV memory, preemptions or the worker. After a switch with UpdateMode::kKeep it also
+// depends on where the switch was.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -21,6 +24,7 @@
 #include "rollout_worker/sampler/sampler.h"
 #include "rollout_worker/scheduler/scheduler.h"
 #include "services/base/runtime/clock.h"
+#include "services/base/runtime/executor.h"
 #include "services/base/status/status.h"
 #include "services/model/config/model_config.h"
 
@@ -30,6 +34,10 @@ struct EngineOptions {
   int32_t block_size = 16;               // tokens in one KV block
   int64_t kv_cache_bytes = 256LL << 20;  // upper bound of KV memory
   SchedulerOptions scheduler;
+  // Host memory for preempted sequences; 0: they are always computed again.
+  int64_t swap_bytes = 256LL << 20;
+  // Threads that bring swapped sequences back beside the computing; 0: the engine's own thread.
+  int32_t num_swap_threads = 1;
   // Versions that stay loaded although no sequence uses them.
   int32_t num_kept_models = 2;
 };
@@ -43,6 +51,8 @@ class Engine {
   // `clock` and the metrics' registry must outlive the engine.
   Engine(const EngineOptions& options, const ModelConfig& config, int32_t num_blocks,
          std::unique_ptr<ModelRunner> runner, EngineMetrics metrics, const Clock& clock);
+  // Call once before the first group when swap_bytes > 0 (Create does).
+  Status AllocateSwap();
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -56,6 +66,15 @@ class Engine {
   // older ones are dropped as soon as no group uses them.
   void AddModel(ModelId id, int64_t policy_version, std::shared_ptr<const RunnableModel> model);
 
+  // Moves every group of an older model to model `id` between two steps. With kDrain nothing
+  // happens: groups that come later use it. kNotFound: the model was dropped.
+  Status SwitchGroups(ModelId id, UpdateMode mode);
+
+  // While paused, steps compute nothing and has_work() is false; groups may come and go.
+  void Pause() { is_paused_ = true; }
+  void Resume() { is_paused_ = false; }
+  bool is_paused() const { return is_paused_; }
+
   // kNotFound: the model was dropped, load it again. kOutOfRange: the prompt leaves no room for one
   // token. kInvalidArgument: the prompt is empty or has an id outside the vocabulary; a setting is
   // out of range. kResourceExhausted: the longest completion would not fit into the whole KV cache.
@@ -65,14 +84,21 @@ class Engine {
   // such group (it finished).
   bool Abort(uint64_t group_id);
 
+  // From the next step on the group ranks by this number. False when there is no such group.
+  bool SetPriority(uint64_t group_id, int32_t priority);
+  // Tokens of this tenant cost 1 / weight in fair scheduling; weight > 0.
+  void SetTenantWeight(const std::string& tenant, double weight);
+
   // Computes one batch; the result holds what it sampled and who ended. O(tokens of the batch).
   StepResult Step();
 
-  bool has_work() const { return scheduler_.has_work(); }
-  size_t num_running() const { return scheduler_.num_running(); }
-  size_t num_waiting() const { return scheduler_.num_waiting(); }
+  bool has_work() const { return !is_paused_ && scheduler_->has_work(); }
+  size_t num_running() const { return scheduler_->num_running(); }
+  size_t num_waiting() const { return scheduler_->num_waiting(); }
   size_t num_models() const { return models_.size(); }
   const KvCache& cache() const { return cache_; }
+  // Null when there is no swap space.
+  const SwapSpace* swap() const { return swap_.get(); }
 
  private:
   struct Group;
@@ -83,6 +109,10 @@ class Engine {
     int32_t num_groups = 0;
   };
 
+  Status CheckGroup(const GroupRequest& request) const;
+  // Schedules the started completions of a new group.
+  void Continue(Group* group);
+  void MeasureCosts(double seconds, const StepPlan& plan);
   void RunBatch(ModelId model, const StepPlan& plan);
   void SampleFirst(Group& group, std::span<const float> logits);
   void SampleNext(LiveSequence& sequence, std::span<const float> logits);
@@ -104,12 +134,17 @@ class Engine {
   EngineMetrics metrics_;
   // Destroyed last: tables of sequences give their blocks back to it.
   KvCache cache_;
-  Scheduler scheduler_;
   std::unique_ptr<ModelRunner> runner_;
+  // The swap space outlives every sequence; its executor outlives it.
+  std::unique_ptr<Executor> swap_executor_;
+  std::unique_ptr<SwapSpace> swap_;
+  std::unique_ptr<Scheduler> scheduler_;
   Sampler sampler_;
   std::map<ModelId, LoadedModel> models_;
   std::unordered_map<uint64_t, std::unique_ptr<Group>> groups_;
   uint64_t next_arrival_ = 0;
+  bool is_paused_ = false;
+  PreemptionCosts costs_;
 
   // Of the step that runs.
   BatchLayout batch_;
@@ -118,6 +153,8 @@ class Engine {
   std::vector<uint64_t> finished_groups_;
   int32_t num_sampled_ = 0;
   int32_t num_prefilled_ = 0;
+  absl::Time step_start_;
+  absl::Time sampled_at_;  // when the logits of the batch were there
 };
 
 }  // namespace rollcall

@@ -11,7 +11,11 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry)
       prefix_hit_tokens_(registry.GetCounter("rollcall_rollout_prefix_hit_tokens_total",
                                              "Tokens found in the KV cache at admission.")),
       preemptions_(registry.GetCounter("rollcall_rollout_preemptions_total",
-                                       "Sequences that gave their KV blocks back to others.")),
+                                       "Sequences that gave their KV blocks back to others.",
+                                       {{"mode", "recompute"}})),
+      swap_preemptions_(registry.GetCounter("rollcall_rollout_preemptions_total",
+                                            "Sequences that gave their KV blocks back to others.",
+                                            {{"mode", "swap"}})),
       step_seconds_(registry.GetHistogram("rollcall_rollout_step_seconds",
                                           "Time of one engine step.", LatencyBuckets())),
       batch_tokens_(registry.GetHistogram(

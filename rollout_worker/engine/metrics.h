@@ -13,12 +13,14 @@ class EngineMetrics {
   void StepDone(double seconds, int num_tokens, int num_prefilled, int num_sampled);
   void PrefixHit(int num_tokens) { prefix_hit_tokens_.Increment(num_tokens); }
   void Preempted(int num_sequences) { preemptions_.Increment(num_sequences); }
+  void SwappedOut(int num_sequences) { swap_preemptions_.Increment(num_sequences); }
 
  private:
   Counter& sampled_tokens_;
   Counter& prefilled_tokens_;
   Counter& prefix_hit_tokens_;
   Counter& preemptions_;
+  Counter& swap_preemptions_;
   Histogram& step_seconds_;
   Histogram& batch_tokens_;
 };

@@ -66,8 +66,6 @@ struct GroupRequest {
   int32_t priority = 0;
   // Account that fair scheduling books the tokens on.
   std::string tenant;
-  // The group is dropped at this time (Engine::ExpireGroups).
-  absl::Time deadline = absl::InfiniteFuture();
   // Steps report the tokens of this group as they are sampled.
   bool is_streaming = false;
   int32_t num_top_logprobs = 0;  // [0, kMaxTopLogprobs]
@@ -80,6 +78,20 @@ struct GroupRequest {
 inline constexpr int32_t kMaxTopLogprobs = 20;
 
 enum class CompletionEnd { kStop, kLength };
+
+// What running groups do when newer weights come.
+//   kDrain      they end under the weights that they began with
+//   kRecompute  they go on under the new ones; their keys and values are computed again
+//   kKeep       they go on under the new ones over the keys and values that they have
+enum class UpdateMode { kDrain, kRecompute, kKeep };
+
+// Of the engine's clock. Infinite past: it did not come to that.
+struct SequenceTimes {
+  absl::Time queued = absl::InfinitePast();     // the engine took the group
+  absl::Time scheduled = absl::InfinitePast();  // begin of the first step that computed for it
+  absl::Time first_token = absl::InfinitePast();
+  absl::Time last_token = absl::InfinitePast();
+};
 
 // Tokens of a streaming group that one step sampled.
 struct StreamedTokens : SampledTokens {
@@ -96,6 +108,7 @@ struct CompletedSample : SampledTokens {
   CompletionEnd end = CompletionEnd::kLength;
   // Version of the last token; the one that the group asked for before there is a token.
   int64_t policy_version = 0;
+  SequenceTimes times;
   // Prompt tokens that were found in the prefix cache, of the first sample of a group.
   int32_t num_cached_prompt_tokens = 0;
   // Of the first sample of a group that wants them: one per prompt token but the first.

@@ -42,6 +42,14 @@ BlockId BlockPool::Allocate() {
   return head;
 }
 
+bool BlockPool::AllocateBlock(BlockId block) {
+  Record& record = records_[Index(block)];
+  if (record.num_references > 0) return false;
+  Unlink(block);
+  record.num_references = 1;
+  return true;
+}
+
 void BlockPool::Acquire(BlockId block) {
   Record& record = records_[Index(block)];
   if (record.num_references == 0) Unlink(block);
@@ -51,7 +59,9 @@ void BlockPool::Acquire(BlockId block) {
 void BlockPool::Release(BlockId block) {
   Record& record = records_[Index(block)];
   ROLLCALL_CHECK(record.num_references > 0, "a free block was released");
-  if (--record.num_references == 0) LinkBefore(block, num_blocks_);
+  if (--record.num_references > 0) return;
+  record.released = ++num_releases_;
+  LinkBefore(block, num_blocks_);
 }
 
 void BlockPool::ReuseFirst(BlockId block) {

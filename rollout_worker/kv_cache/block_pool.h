@@ -27,6 +27,8 @@ class BlockPool {
 
   // The block that was free for longest, with one reference; kNoBlock when none is free.
   BlockId Allocate();
+  // This very block, with one reference; false when it is not free.
+  bool AllocateBlock(BlockId block);
   // One more reference; a free block becomes held.
   void Acquire(BlockId block);
   // One reference less; the last one makes the block free, to be reused after all blocks that are
@@ -34,6 +36,10 @@ class BlockPool {
   void Release(BlockId block);
   // Makes a free block the next one to be reused; does nothing to a held one.
   void ReuseFirst(BlockId block);
+
+  bool is_free(BlockId block) const { return records_[Index(block)].num_references == 0; }
+  // How many blocks became free after this free one did: how old it is in the free list.
+  uint64_t age(BlockId block) const { return num_releases_ - records_[Index(block)].released; }
 
   int32_t num_references(BlockId block) const { return records_[Index(block)].num_references; }
   int32_t num_free() const { return num_free_; }
@@ -44,6 +50,7 @@ class BlockPool {
     int32_t num_references = 0;
     int32_t previous = 0;  // links of the free list; indices into records_
     int32_t next = 0;
+    uint64_t released = 0;  // num_releases_ when it became free
   };
   // The record after the last block is the list's sentinel.
   size_t Index(BlockId block) const;
@@ -52,6 +59,7 @@ class BlockPool {
 
   const int32_t num_blocks_;
   int32_t num_free_ = 0;
+  uint64_t num_releases_ = 0;
   std::vector<Record> records_;
 };
 

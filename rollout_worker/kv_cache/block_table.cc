@@ -11,6 +11,7 @@ BlockTable& BlockTable::operator=(BlockTable&& other) noexcept {
   blocks_ = std::exchange(other.blocks_, {});
   last_node_ = std::exchange(other.last_node_, 0);
   num_indexed_ = std::exchange(other.num_indexed_, 0);
+  is_indexed_ = std::exchange(other.is_indexed_, true);
   return *this;
 }
 
@@ -21,6 +22,7 @@ void BlockTable::Clear() {
   }
   last_node_ = 0;
   num_indexed_ = 0;
+  is_indexed_ = true;
 }
 
 }  // namespace rollcall

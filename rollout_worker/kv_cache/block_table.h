@@ -25,17 +25,24 @@ class BlockTable {
   // likely to be wanted again.
   void Clear();
 
+  // From now on the content of its blocks is not what its tokens and model would give (weights
+  // changed under a running sequence): no block that it fills later can be found by others.
+  void StopIndexing() { is_indexed_ = false; }
+  bool is_indexed() const { return is_indexed_; }
+
   std::span<const BlockId> blocks() const { return blocks_; }
   int32_t size() const { return static_cast<int32_t>(blocks_.size()); }
   bool empty() const { return blocks_.empty(); }
 
  private:
   friend class KvCache;
+  friend class SwapSpace;
   BlockPool* pool_ = nullptr;
   std::vector<BlockId> blocks_;
   // Chain of full blocks in the prefix index: node of the last one and how many there are.
   NodeId last_node_ = 0;
   int32_t num_indexed_ = 0;
+  bool is_indexed_ = true;
 };
 
 }  // namespace rollcall

@@ -32,6 +32,12 @@ NodeId PrefixIndex::Root(ModelId model) {
   return it->second;
 }
 
+std::optional<NodeId> PrefixIndex::FindRoot(ModelId model) const {
+  const auto it = roots_.find(model);
+  if (it == roots_.end()) return std::nullopt;
+  return it->second;
+}
+
 uint64_t PrefixIndex::Hash(NodeId parent, std::span<const int32_t> tokens) const {
   uint64_t hash = Spread(parent);
   for (const int32_t token : tokens) {

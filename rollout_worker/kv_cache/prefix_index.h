@@ -29,6 +29,8 @@ class PrefixIndex {
 
   // Parent of the first block of every sequence of this model.
   NodeId Root(ModelId model);
+  // The same, absent while nothing of the model was indexed.
+  std::optional<NodeId> FindRoot(ModelId model) const;
 
   struct Entry {
     NodeId node = 0;

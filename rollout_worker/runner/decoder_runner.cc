@@ -78,6 +78,19 @@ class DecoderRunner final : public ModelRunner {
                 static_cast<size_t>(block_floats_) * sizeof(float));
   }
 
+  int64_t block_bytes() const override {
+    return block_floats_ * static_cast<int64_t>(sizeof(float));
+  }
+
+  void ReadBlocks(BlockId first, int32_t count, std::byte* out) const override {
+    std::memcpy(out, pool_.data + first * block_floats_,
+                static_cast<size_t>(count * block_bytes()));
+  }
+
+  void WriteBlocks(BlockId first, int32_t count, const std::byte* in) override {
+    std::memcpy(pool_.data + first * block_floats_, in, static_cast<size_t>(count * block_bytes()));
+  }
+
  private:
   StatusOr<std::span<const float>> RunGuarded(const DecoderModel& model, const BatchLayout& batch) {
     const at::NoGradGuard no_grad;

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "rollout_worker/kv_cache/block_pool.h"
+#include "rollout_worker/kv_cache/block_store.h"
 #include "services/base/status/status.h"
 
 namespace rollcall {
@@ -39,16 +39,13 @@ struct BatchLayout {
   }
 };
 
-// Owns the KV memory. Used from one thread.
-class ModelRunner {
+// Owns the KV memory. Runs on one thread.
+class ModelRunner : public BlockStore {
  public:
-  virtual ~ModelRunner() = default;
   // Computes keys and values of every token of the batch and the logits of logit_rows, row after
   // row. The result is valid until the next call.
   virtual StatusOr<std::span<const float>> Run(const RunnableModel& model,
                                                const BatchLayout& batch) = 0;
-  // Copies the content of a whole block.
-  virtual void CopyBlock(BlockId from, BlockId to) = 0;
 };
 
 }  // namespace rollcall

@@ -1,29 +1,57 @@
 // Who computes what in the next step: continuous batching with chunked prefill.
 //
-// Running sequences come first, in order of arrival, then waiting ones are admitted while the token
-// budget, the sequence limit and free blocks allow. When a running sequence needs a block and none
-// is free, the running sequence that arrived last gives all its blocks back and waits again
-// (preemption by recomputation); a step that preempts admits nobody. The oldest sequence is never
-// preempted for another one, so every sequence that fits into the pool alone finishes.
-// Source: vLLM v1, vllm/v1/core/sched/scheduler.py.
+// Running sequences come first, in order of rank, then waiting ones are admitted while the token
+// budget, the sequence limit and free blocks allow. Rank is (priority, whether the account took
+// more than its fair share, order of arrival).
+//
+// When a running sequence needs a block and none is free, the running sequence of the last rank
+// gives its blocks back and waits again: its keys and values are moved to host memory (swap) or
+// computed again (recompute), whichever costs less. A step that runs out of memory admits nobody.
+// A waiting sequence of smaller priority number, or of an account that is not behind, takes the
+// place of running ones that rank behind it for that reason; order of arrival alone preempts
+// nobody. The first in rank is never preempted, so every sequence that fits into the pool alone
+// finishes.
+// Sources: vLLM v1, vllm/v1/core/sched/scheduler.py; SGLang managers/schedule_policy.py (admission
+// by expected length); FastSwitch, arXiv 2411.18424 (swap-in beside running work).
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "rollout_worker/kv_cache/kv_cache.h"
+#include "rollout_worker/kv_cache/swap_space.h"
+#include "rollout_worker/scheduler/fair_share.h"
 #include "rollout_worker/scheduler/sequence.h"
 
 namespace rollcall {
 
+// What happens to the keys and values of a preempted sequence. kAuto compares the measured costs.
+enum class Preemption { kAuto, kRecompute, kSwap };
+
+// What must be free for a sequence to be admitted beside others: room for its known tokens, or for
+// the tokens that it and the running ones are expected to need as well.
+enum class Admission { kKnown, kExpected };
+
 struct SchedulerOptions {
   int32_t max_sequences = 128;        // running at once, siblings to come included
   int32_t max_batched_tokens = 2048;  // computed in one step
+  // Most tokens of one sequence in one step; 0: as many as the budget has.
+  int32_t max_prefill_chunk = 0;
   // Share of the blocks that stays free when a sequence is admitted beside others.
   double watermark = 0.01;
+  Preemption preemption = Preemption::kAuto;
+  Admission admission = Admission::kKnown;
+  FairShareOptions fair_share;
+};
+
+// Measured costs behind Preemption::kAuto.
+struct PreemptionCosts {
+  double recompute_seconds_per_token = 50e-6;
+  double swap_seconds_per_byte = 0.25e-9;  // one way
 };
 
 struct PlannedChunk {
@@ -36,15 +64,22 @@ struct PlannedChunk {
 struct StepPlan {
   std::vector<PlannedChunk> chunks;
   int32_t num_tokens = 0;
-  int32_t num_preempted = 0;
+  int32_t num_recomputed = 0;   // preempted sequences whose blocks were dropped
+  int32_t num_swapped_out = 0;  // preempted sequences that went to host memory
+  int32_t num_swapped_in = 0;
   int32_t num_prefix_hit_tokens = 0;
+  int32_t num_preempted() const { return num_recomputed + num_swapped_out; }
 };
 
 // Borrows sequences from Add (or Fork) until Remove. Not thread-safe. The order of calls is
 //   (Add | Remove)* -> Plan -> compute -> Advance* -> (Add | Remove | Fork | append tokens)* -> ...
 class Scheduler {
  public:
-  Scheduler(const SchedulerOptions& options, KvCache& cache);
+  // `swap` may be null: preemption is by recomputation then.
+  Scheduler(const SchedulerOptions& options, KvCache& cache, SwapSpace* swap = nullptr);
+
+  // Account of fair scheduling.
+  FairShare& fair_share() { return fair_share_; }
 
   // Queues a sequence; it waits until a plan admits it.
   void Add(Sequence* sequence);
@@ -52,7 +87,14 @@ class Scheduler {
   // Takes the sequence out, wherever it is, and gives its blocks back.
   void Remove(Sequence* sequence);
 
-  // Decides the next step and takes the blocks that it needs. Valid until the next call.
+  // Drops what is computed of the sequence: it waits again and computes all under its model.
+  void Restart(Sequence* sequence);
+
+  void SetPriority(Sequence* sequence, int32_t priority);
+
+  // Decides the next step and takes the blocks that it needs. Valid until the next call. An empty
+  // plan while there is work means that everything waits for memory that only a call of Remove
+  // gives back; it cannot happen while nothing but the scheduler holds blocks.
   const StepPlan& Plan();
 
   // This planned chunk has been computed.
@@ -63,25 +105,52 @@ class Scheduler {
   // the copy that must be made before the next step.
   std::optional<BlockCopy> Fork(const Sequence& parent, int32_t num_tokens, Sequence* child);
 
-  bool has_work() const { return !running_.empty() || !waiting_.empty(); }
+  void SetCosts(const PreemptionCosts& costs) { costs_ = costs; }
+
+  bool has_work() const { return !running_.empty() || num_waiting_ > 0; }
   size_t num_running() const { return running_.size(); }
-  size_t num_waiting() const { return waiting_.size(); }
-  // In order of arrival.
+  size_t num_waiting() const { return num_waiting_; }
+  // In order of rank.
   std::span<Sequence* const> running() const { return running_; }
 
  private:
+  using WaitingKey = std::pair<int32_t, uint64_t>;  // priority, arrival
+
+  bool RanksBefore(const Sequence* a, const Sequence* b) const;
+  // Whether `a` comes first for another reason than that it arrived first.
+  bool Outranks(const Sequence* a, const Sequence* b) const;
+  void InsertRunning(Sequence* sequence);
+  bool EraseRunning(Sequence* sequence);
+  void InsertWaiting(Sequence* sequence);
+  bool EraseWaiting(Sequence* sequence);
+  Sequence* FirstWaiting() const;
+
+  void FinishTransfers();
+  void PreemptForRank();
   void PlanRunning();
+  void PlanChunk(Sequence* sequence, int32_t num_new);
+  int32_t ChunkOf(const Sequence& sequence) const;
   void AdmitWaiting();
   bool Admit(Sequence* sequence);
+  bool FitsWithoutPreemption(const Sequence& sequence) const;
+  // Blocks that the candidate and the running sequences are expected to take.
+  int32_t ExpectedBlocks(const Sequence& candidate) const;
   void PreemptLast();
-  void InsertRunning(Sequence* sequence);
+  bool SwapOut(Sequence* sequence);
+  bool IsSwapCheaper(const Sequence& sequence) const;
   int32_t SlotsUsed() const;
 
   const SchedulerOptions options_;
   const int32_t watermark_blocks_;
   KvCache& cache_;
-  std::vector<Sequence*> running_;         // sorted by arrival
-  std::map<uint64_t, Sequence*> waiting_;  // by arrival
+  SwapSpace* const swap_;
+  FairShare fair_share_;
+  PreemptionCosts costs_;
+  std::vector<Sequence*> running_;                        // sorted by rank
+  std::vector<std::map<WaitingKey, Sequence*>> waiting_;  // by account
+  size_t num_waiting_ = 0;
+  int64_t num_plans_ = 0;
+  double expected_share_;  // of its remaining tokens that a sequence is expected to need
   StepPlan plan_;
 };
 

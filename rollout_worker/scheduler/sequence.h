@@ -1,13 +1,16 @@
 // What the scheduler schedules: tokens plus a block table.
 //
-//   waiting --admitted--> running --finished--> gone
-//      ^---- preempted ------'
+//   waiting --admitted--> (swapping in -->) running --finished--> gone
+//      ^--------- preempted ------------------'
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "rollout_worker/kv_cache/block_table.h"
+#include "rollout_worker/kv_cache/swap_space.h"
+#include "rollout_worker/scheduler/fair_share.h"
 
 namespace rollcall {
 
@@ -17,15 +20,30 @@ namespace rollcall {
 struct Sequence {
   // Order of arrival, unique: smaller came first.
   uint64_t arrival = 0;
+  // Smaller runs first, whenever it came.
+  int32_t priority = 0;
+  AccountId account = 0;
   ModelId model = 0;
   // Prompt and sampled tokens.
   std::vector<int32_t> tokens;
   int32_t num_prompt = 0;
+  // Bound of num_known.
+  int32_t max_tokens = 0;
   // First tokens whose keys and values are in `blocks`.
   int32_t num_computed = 0;
+  // First tokens that the account has paid for.
+  int32_t num_booked = 0;
   // Siblings that will fork from this sequence when its prompt is computed; room is kept for them.
   int32_t num_forks = 0;
+  // All tokens are computed, none is taken from the prefix cache.
+  bool skips_prefix_cache = false;
+  // The blocks hold keys and values of weights before `model`: nobody else may find them.
+  bool has_stale_blocks = false;
   BlockTable blocks;
+  HostCopy host;
+  // Not null: the blocks are being filled from the host copy, the sequence cannot run yet. After
+  // the blocks, because it must end before they go.
+  std::unique_ptr<SwapTransfer> transfer;
 
   int32_t num_known() const { return static_cast<int32_t>(tokens.size()); }
 };

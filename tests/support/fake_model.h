@@ -3,6 +3,7 @@
 // another model, or one that was overwritten therefore changes the result, and is reported as well.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -33,12 +34,17 @@ class FakeModelRunner final : public ModelRunner {
   StatusOr<std::span<const float>> Run(const RunnableModel& model,
                                        const BatchLayout& batch) override;
   void CopyBlock(BlockId from, BlockId to) override;
+  int64_t block_bytes() const override;
+  void ReadBlocks(BlockId first, int32_t count, std::byte* out) const override;
+  void WriteBlocks(BlockId first, int32_t count, const std::byte* in) override;
 
   // What went wrong with the memory, empty if nothing did.
   std::string complaint;
   int64_t num_computed = 0;
   int64_t num_batches = 0;
   int32_t largest_batch = 0;
+  // Sequences may go on over keys and values of other weights (UpdateMode::kKeep).
+  bool allows_other_models = false;
   // Called before each batch; a status that is not OK fails it.
   std::function<Status(const BatchLayout&)> before_batch;
   // Called on the finished logits.

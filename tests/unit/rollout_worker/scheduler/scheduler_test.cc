@@ -85,7 +85,7 @@ TEST_CASE("Scheduler: the newest sequence gives its blocks back when memory is s
   Compute(scheduler, scheduler.Plan());
   CHECK(scheduler.num_running() == 2);
   const StepPlan& plan = scheduler.Plan();  // both want a third block, none is free
-  CHECK(plan.num_preempted == 1);
+  CHECK(plan.num_preempted() == 1);
   REQUIRE(plan.chunks.size() == 1);
   CHECK(plan.chunks[0].sequence == first.get());
   CHECK(second->num_computed == 0);
@@ -175,7 +175,7 @@ TEST_CASE("Scheduler: 100k random steps keep every bound and finish everything",
     }
     if (live.empty()) continue;
     const StepPlan plan = scheduler.Plan();
-    preempted += plan.num_preempted;
+    preempted += plan.num_preempted();
     hit_tokens += plan.num_prefix_hit_tokens;
     REQUIRE_FALSE(plan.chunks.empty());  // there is always progress
     REQUIRE(plan.num_tokens <= options.max_batched_tokens);

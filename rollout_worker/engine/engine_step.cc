@@ -1,0 +1,215 @@
+// One step of the engine: plan, run, sample, emit.
+#include <algorithm>
+#include <utility>
+
+#include "rollout_worker/engine/group.h"
+
+namespace rollcall {
+
+StepResult Engine::Step() {
+  result_ = {};
+  if (is_paused_) return std::move(result_);
+  step_start_ = clock_.Now();
+  num_sampled_ = 0;
+  num_prefilled_ = 0;
+  const StepPlan& plan = scheduler_->Plan();
+  if (plan.num_prefix_hit_tokens > 0) metrics_.PrefixHit(plan.num_prefix_hit_tokens);
+  if (plan.num_recomputed > 0) metrics_.Preempted(plan.num_recomputed);
+  if (plan.num_swapped_out > 0) metrics_.SwappedOut(plan.num_swapped_out);
+  // One batch per version in use; usually that is one.
+  std::vector<ModelId> in_use;
+  for (const PlannedChunk& chunk : plan.chunks) {
+    if (std::find(in_use.begin(), in_use.end(), chunk.sequence->model) == in_use.end()) {
+      in_use.push_back(chunk.sequence->model);
+    }
+  }
+  for (const ModelId model : in_use) RunBatch(model, plan);
+  RemoveFinishedGroups();
+  const double seconds = absl::ToDoubleSeconds(clock_.Now() - step_start_);
+  MeasureCosts(seconds, plan);
+  metrics_.StepDone(seconds, plan.num_tokens, num_prefilled_, num_sampled_);
+  return std::move(result_);
+}
+
+void Engine::MeasureCosts(double seconds, const StepPlan& plan) {
+  // A step of few tokens is bound by the weights and says little about a recomputation.
+  constexpr int32_t kFewTokens = 64;
+  if (plan.num_tokens < kFewTokens) return;
+  const double per_token = seconds / plan.num_tokens;
+  costs_.recompute_seconds_per_token += 0.1 * (per_token - costs_.recompute_seconds_per_token);
+  scheduler_->SetCosts(costs_);
+}
+
+void Engine::RunBatch(ModelId model, const StepPlan& plan) {
+  batch_.Clear();
+  batch_chunks_.clear();
+  for (const PlannedChunk& chunk : plan.chunks) {
+    auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
+    if (sequence.model != model) continue;
+    if (sequence.times.scheduled == absl::InfinitePast()) {
+      sequence.times.scheduled = step_start_;
+      sequence.num_cached = sequence.num_computed;
+    }
+    const int32_t begin = sequence.num_computed;
+    batch_.token_ids.insert(batch_.token_ids.end(), sequence.tokens.begin() + begin,
+                            sequence.tokens.begin() + begin + chunk.num_new);
+    for (int32_t i = 0; i < chunk.num_new; ++i) batch_.positions.push_back(begin + i);
+    batch_.sequences.push_back({sequence.blocks.blocks(), begin, chunk.num_new});
+    if (chunk.wants_logits()) {
+      batch_.logit_rows.push_back(static_cast<int64_t>(batch_.token_ids.size()) - 1);
+      num_prefilled_ += chunk.num_new - (begin >= sequence.num_prompt ? 1 : 0);
+    } else {
+      num_prefilled_ += chunk.num_new;
+    }
+    batch_chunks_.push_back(chunk);
+  }
+  const auto logits = runner_->Run(*models_.at(model).model, batch_);
+  if (!logits.ok()) {
+    for (const PlannedChunk& chunk : batch_chunks_) {
+      auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
+      if (sequence.group->forked) {
+        Fail(sequence, logits.status());
+      } else {
+        FailGroup(*sequence.group, logits.status());
+      }
+    }
+    return;
+  }
+  sampled_at_ = clock_.Now();
+  size_t row = 0;
+  const auto vocab = static_cast<size_t>(config_.vocab_size);
+  for (const PlannedChunk& chunk : batch_chunks_) {
+    const bool wants_logits = chunk.wants_logits();
+    scheduler_->Advance(chunk);
+    if (!wants_logits) continue;
+    const std::span<const float> row_logits = logits->subspan(vocab * row++, vocab);
+    auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
+    if (sequence.group->forked) {
+      SampleNext(sequence, row_logits);
+    } else {
+      SampleFirst(*sequence.group, row_logits);
+    }
+  }
+}
+
+void Engine::SampleFirst(Group& group, std::span<const float> logits) {
+  const Status prepared = sampler_.SetRow(logits, group.request.law);
+  if (!prepared.ok()) {
+    FailGroup(group, prepared);
+    return;
+  }
+  group.forked = true;
+  LiveSequence& leader = group.sequences.front();
+  leader.num_forks = 0;
+  const int32_t num_prompt = leader.num_prompt;
+  for (size_t i = 1; i < group.sequences.size(); ++i) {
+    LiveSequence& child = group.sequences[i];
+    child.tokens.reserve(leader.tokens.size() + 64);
+    child.tokens = group.request.prompt_token_ids;
+    const SampledToken token = sampler_.Draw(child.random.UniformAt(0));
+    if (Append(token, child)) continue;
+    child.times.scheduled = leader.times.scheduled;
+    const auto copy = scheduler_->Fork(leader, num_prompt, &child);
+    child.state = LiveSequence::State::kScheduled;
+    if (copy) runner_->CopyBlock(copy->from, copy->to);
+  }
+  Append(sampler_.Draw(leader.random.UniformAt(0)), leader);
+}
+
+void Engine::SampleNext(LiveSequence& sequence, std::span<const float> logits) {
+  const Status prepared = sampler_.SetRow(logits, sequence.group->request.law);
+  if (!prepared.ok()) {
+    Fail(sequence, prepared);
+    return;
+  }
+  const auto number = static_cast<uint64_t>(sequence.num_known() - sequence.num_prompt);
+  Append(sampler_.Draw(sequence.random.UniformAt(number)), sequence);
+}
+
+bool Engine::Append(const SampledToken& token, LiveSequence& sequence) {
+  ++num_sampled_;
+  sequence.tokens.push_back(token.token);
+  sequence.sampled.token_ids.push_back(token.token);
+  sequence.sampled.behavior_logprobs.push_back(token.logprob);
+  sequence.sampled.policy_versions.push_back(sequence.group->policy_version);
+  if (sequence.sampled.token_ids.size() == 1) sequence.times.first_token = sampled_at_;
+  sequence.times.last_token = sampled_at_;
+  if (sequence.group->request.is_streaming) Stream(sequence);
+  const std::vector<int32_t>& stops = sequence.group->request.stop_token_ids;
+  bool is_stop = std::find(stops.begin(), stops.end(), token.token) != stops.end();
+  if (sequence.stop_watcher && sequence.stop_watcher->EndsWith(token.token)) is_stop = true;
+  if (is_stop) {
+    Complete(sequence, CompletionEnd::kStop);
+    return true;
+  }
+  if (sequence.num_known() >= sequence.group->max_tokens) {
+    Complete(sequence, CompletionEnd::kLength);
+    return true;
+  }
+  return false;
+}
+
+void Engine::Stream(LiveSequence& sequence) {
+  const SampledTokens& sampled = sequence.sampled;
+  const auto first = static_cast<size_t>(sequence.num_streamed);
+  StreamedTokens streamed;
+  streamed.group_id = sequence.group->request.group_id;
+  streamed.index = sequence.index;
+  streamed.first = sequence.num_streamed;
+  const auto copy_rest = [first](const auto& from, auto* to) {
+    if (from.size() > first) to->assign(from.begin() + static_cast<ptrdiff_t>(first), from.end());
+  };
+  copy_rest(sampled.token_ids, &streamed.token_ids);
+  copy_rest(sampled.behavior_logprobs, &streamed.behavior_logprobs);
+  copy_rest(sampled.model_logprobs, &streamed.model_logprobs);
+  copy_rest(sampled.policy_versions, &streamed.policy_versions);
+  copy_rest(sampled.top_logprobs, &streamed.top_logprobs);
+  sequence.num_streamed = static_cast<int32_t>(sampled.token_ids.size());
+  result_.streamed.push_back(std::move(streamed));
+}
+
+void Engine::Complete(LiveSequence& sequence, CompletionEnd end) {
+  CompletedSample sample;
+  static_cast<SampledTokens&>(sample) = std::move(sequence.sampled);
+  sample.end = end;
+  Close(sequence, std::move(sample));
+}
+
+void Engine::Fail(LiveSequence& sequence, const Status& status) {
+  CompletedSample sample;
+  sample.status = status;
+  Close(sequence, std::move(sample));
+}
+
+void Engine::FailGroup(Group& group, const Status& status) {
+  for (LiveSequence& sequence : group.sequences) {
+    if (sequence.state != LiveSequence::State::kClosed) Fail(sequence, status);
+  }
+}
+
+void Engine::Close(LiveSequence& sequence, CompletedSample sample) {
+  Group& group = *sequence.group;
+  if (sequence.state == LiveSequence::State::kScheduled) scheduler_->Remove(&sequence);
+  sequence.state = LiveSequence::State::kClosed;
+  sample.group_id = group.request.group_id;
+  sample.index = sequence.index;
+  sample.policy_version =
+      sample.policy_versions.empty() ? group.policy_version : sample.policy_versions.back();
+  sample.times = sequence.times;
+  sample.num_cached_prompt_tokens = std::min(sequence.num_cached, sequence.num_prompt);
+  result_.completed.push_back(std::move(sample));
+  // Groups go at the end of the step: its plan still points into them.
+  if (--group.num_open == 0) finished_groups_.push_back(group.request.group_id);
+}
+
+void Engine::RemoveFinishedGroups() {
+  for (const uint64_t group_id : finished_groups_) {
+    const auto it = groups_.find(group_id);
+    const ModelId model = it->second->request.model;
+    groups_.erase(it);
+    ReleaseModel(model);
+  }
+  finished_groups_.clear();
+}
+
+}  // namespace rollcall

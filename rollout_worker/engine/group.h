@@ -1,0 +1,37 @@
+// The engine's own view of a group: of engine*.cc only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "rollout_worker/engine/engine.h"
+#include "services/base/runtime/random.h"
+
+namespace rollcall {
+
+struct Engine::LiveSequence : Sequence {
+  // kUnforked: waits for the leader to compute the prompt. kClosed: reported.
+  enum class State { kUnforked, kScheduled, kClosed };
+  State state = State::kUnforked;
+  Group* group = nullptr;
+  int32_t index = 0;
+  CounterRandom random{0};
+  SampledTokens sampled;
+  int32_t num_streamed = 0;  // of the sampled tokens
+  std::unique_ptr<StopWatcher> stop_watcher;
+  SequenceTimes times;
+  int32_t num_cached = 0;  // prompt tokens found in the prefix cache
+};
+
+struct Engine::Group {
+  GroupRequest request;
+  int64_t policy_version = 0;  // of request.model
+  int32_t max_tokens = 0;      // prompt and completion
+  // Unforked: the first one is the leader and computes the prompt for all.
+  std::vector<LiveSequence> sequences;
+  bool forked = false;
+  size_t num_open = 0;
+};
+
+}  // namespace rollcall

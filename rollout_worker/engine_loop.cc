@@ -5,6 +5,43 @@
 
 namespace rollcall {
 
+EngineEvents SplitByGroup(std::vector<std::pair<uint64_t, EngineEvents>> users) {
+  ROLLCALL_CHECK(!users.empty() && users.front().first == 0, "every group has a user");
+  const auto shared =
+      std::make_shared<const std::vector<std::pair<uint64_t, EngineEvents>>>(std::move(users));
+  const auto user_of = [shared](uint64_t group_id) -> size_t {
+    size_t user = shared->size() - 1;
+    while ((*shared)[user].first > group_id) --user;
+    return user;
+  };
+  // Each user's share of a list, in order.
+  const auto deal = [shared, user_of](auto items, auto&& hand_over) {
+    std::vector<decltype(items)> shares(shared->size());
+    for (auto& item : items) shares[user_of(item.group_id)].push_back(std::move(item));
+    for (size_t user = 0; user < shares.size(); ++user) {
+      if (!shares[user].empty()) hand_over((*shared)[user].second, std::move(shares[user]));
+    }
+  };
+  EngineEvents events;
+  events.on_tokens = [deal](std::vector<StreamedTokens> tokens) {
+    deal(std::move(tokens), [](const EngineEvents& user, std::vector<StreamedTokens> share) {
+      if (user.on_tokens) user.on_tokens(std::move(share));
+    });
+  };
+  events.on_samples = [deal](std::vector<CompletedSample> samples) {
+    deal(std::move(samples), [](const EngineEvents& user, std::vector<CompletedSample> share) {
+      user.on_samples(std::move(share));
+    });
+  };
+  events.on_group_failed = [shared, user_of](uint64_t group_id, const Status& status) {
+    (*shared)[user_of(group_id)].second.on_group_failed(group_id, status);
+  };
+  events.on_step = [shared] {
+    for (const auto& [first, user] : *shared) user.on_step();
+  };
+  return events;
+}
+
 EngineLoop::EngineLoop(const EngineLoopOptions& options, EngineEvents events,
                        MetricsRegistry& registry, RolloutMetrics& metrics, Logger& logger,
                        const Clock& clock)
@@ -45,10 +82,72 @@ void EngineLoop::Abort(uint64_t group_id) {
   Post([this, group_id] { DoAbort(group_id); });
 }
 
+void EngineLoop::SwitchGroups(const std::string& job_id, ModelId model) {
+  Post([this, job_id, model] {
+    const auto job = jobs_.find(job_id);
+    if (job == jobs_.end() || !job->second.engine) return;
+    const Status status = job->second.engine->SwitchGroups(model, job->second.update_mode);
+    // Dropped again: a newer one is loaded and will be switched to.
+    if (!status.ok()) logger_.Warning("no switch: " + Message(status) + " job=" + job_id);
+  });
+}
+
+void EngineLoop::SetPaused(bool is_paused) {
+  Post([this, is_paused] {
+    is_paused_ = is_paused;
+    for (auto& [job_id, job] : jobs_) {
+      if (!job.engine) continue;
+      if (is_paused) {
+        job.engine->Pause();
+      } else {
+        job.engine->Resume();
+      }
+    }
+  });
+}
+
 void EngineLoop::DropJob(const std::string& job_id) {
   Post([this, job_id] {
     jobs_.erase(job_id);
     std::erase_if(groups_, [&](const auto& entry) { return entry.second.job_id == job_id; });
+  });
+}
+
+void EngineLoop::RunOn(const std::string& job_id, std::function<void(Engine*)> call) {
+  Post([this, job_id, call = std::move(call)] {
+    const auto job = jobs_.find(job_id);
+    call(job == jobs_.end() ? nullptr : job->second.engine.get());
+  });
+}
+
+void EngineLoop::Adopt(AdoptWork work, std::function<void(const Status&)> done) {
+  auto shared = std::make_shared<AdoptWork>(std::move(work));
+  RunOn(shared->job_id, [this, shared, done = std::move(done)](Engine* engine) {
+    if (engine == nullptr) {
+      done(NotFound("the job's weights are not loaded"));
+      return;
+    }
+    const uint64_t group_id = shared->state.request.group_id;
+    const Status status = engine->Adopt(shared->reservation, std::move(shared->state));
+    if (status.ok()) {
+      next_deadline_ = std::min(next_deadline_, shared->deadline);
+      groups_.emplace(group_id, LiveGroup{shared->job_id, shared->deadline, 1});
+    }
+    done(status);
+  });
+}
+
+void EngineLoop::Deliver(const std::string& job_id, uint64_t group_id, int32_t index,
+                         SampledTokens tokens, std::optional<CompletionEnd> end,
+                         std::function<void(const Status&)> done) {
+  RunOn(job_id, [this, group_id, index, tokens = std::move(tokens), end,
+                 done = std::move(done)](Engine* engine) {
+    StepResult result;
+    const Status status = engine == nullptr
+                              ? NotFound("the job ended")
+                              : engine->Deliver(group_id, index, tokens, end, &result);
+    Report(std::move(result));
+    done(status);
   });
 }
 
@@ -101,17 +200,20 @@ void EngineLoop::StepAll() {
   for (auto& [job_id, job] : jobs_) {
     if (!job.engine || !job.engine->has_work()) continue;
     job.last_used = clock_.Now();
-    StepResult result = job.engine->Step();
-    for (const CompletedSample& sample : result.completed) {
-      const auto group = groups_.find(sample.group_id);
-      if (--group->second.num_open == 0) groups_.erase(group);
-    }
-    if (!result.streamed.empty() && events_.on_tokens) {
-      events_.on_tokens(std::move(result.streamed));
-    }
-    if (!result.completed.empty()) events_.on_samples(std::move(result.completed));
+    Report(job.engine->Step());
     events_.on_step();
   }
+}
+
+void EngineLoop::Report(StepResult result) {
+  for (const CompletedSample& sample : result.completed) {
+    const auto group = groups_.find(sample.group_id);
+    if (--group->second.num_open == 0) groups_.erase(group);
+  }
+  if (!result.streamed.empty() && events_.on_tokens) {
+    events_.on_tokens(std::move(result.streamed));
+  }
+  if (!result.completed.empty()) events_.on_samples(std::move(result.completed));
 }
 
 void EngineLoop::ReportOccupancy() {
@@ -165,7 +267,9 @@ void EngineLoop::DoAddModel(UsableModel model) {
       return;
     }
     job.engine = *std::move(engine);
+    if (is_paused_) job.engine->Pause();
   }
+  job.update_mode = model.update_mode;
   job.engine->AddModel(model.id, model.policy_version, std::move(model.model));
 }
 

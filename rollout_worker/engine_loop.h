@@ -9,9 +9,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -31,6 +33,8 @@ struct UsableModel {
   ModelId id = 0;  // never used twice in this process, growing
   int64_t policy_version = 0;
   std::shared_ptr<const RunnableModel> model;
+  // What groups of older versions do on SwitchGroups.
+  UpdateMode update_mode = UpdateMode::kDrain;
 };
 
 struct GroupWork {
@@ -48,6 +52,18 @@ struct EngineEvents {
   // for the job), or was aborted at its deadline (kDeadlineExceeded).
   std::function<void(uint64_t group_id, const Status&)> on_group_failed;
   std::function<void()> on_step;
+};
+
+// One loop, several users: each hears of the groups from its first id on, up to the next user's
+// first id. Sorted by id; every step is told to all.
+EngineEvents SplitByGroup(std::vector<std::pair<uint64_t, EngineEvents>> users);
+
+// A sequence that comes from another worker.
+struct AdoptWork {
+  std::string job_id;
+  absl::Time deadline;
+  ReservationId reservation = 0;
+  SequenceState state;
 };
 
 struct EngineLoopOptions {
@@ -70,7 +86,20 @@ class EngineLoop {
   void AddModel(UsableModel model);
   void AddGroup(GroupWork work);
   void Abort(uint64_t group_id);
+  // The job's groups that are not pinned go on with this model in its update mode; nothing happens
+  // when it is not loaded.
+  void SwitchGroups(const std::string& job_id, ModelId model);
+  // While paused the engines of all jobs compute nothing.
+  void SetPaused(bool is_paused);
   void DropJob(const std::string& job_id);
+  // Runs `call` on the engine thread between two steps; its engine is null when the job has none.
+  // It must be quick. After Stop it is dropped without being run.
+  void RunOn(const std::string& job_id, std::function<void(Engine*)> call);
+  // Engine::Adopt; `done` runs on the engine thread, before the sequence's first event.
+  void Adopt(AdoptWork work, std::function<void(const Status&)> done);
+  // Engine::Deliver, with its events; `done` runs on the engine thread.
+  void Deliver(const std::string& job_id, uint64_t group_id, int32_t index, SampledTokens tokens,
+               std::optional<CompletionEnd> end, std::function<void(const Status&)> done);
   // Tells the loop what an idle engine is waiting for: weights of work that is leased already.
   void SetWaitingForWeights(bool waiting) ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -78,6 +107,7 @@ class EngineLoop {
   struct JobEngine {
     std::unique_ptr<Engine> engine;
     Status status;  // why there is no engine
+    UpdateMode update_mode = UpdateMode::kDrain;
     absl::Time last_used;
   };
   struct LiveGroup {
@@ -91,6 +121,8 @@ class EngineLoop {
   // Waits for commands when there is no other work; false when the loop shall end.
   bool TakeCommands(std::vector<std::function<void()>>* commands) ABSL_LOCKS_EXCLUDED(mu_);
   void StepAll();
+  // Books and reports what happened in an engine.
+  void Report(StepResult result);
   void ReportOccupancy();
   void ExpireGroups();
   void DropIdleJobs();
@@ -110,6 +142,7 @@ class EngineLoop {
   std::map<std::string, JobEngine> jobs_;
   std::unordered_map<uint64_t, LiveGroup> groups_;
   absl::Time next_deadline_ = absl::InfiniteFuture();
+  bool is_paused_ = false;
 
   Mutex mu_;
   CondVar posted_;

@@ -42,6 +42,8 @@ struct Flags {
   int max_sequences = 128;
   int max_batched_tokens = 2048;
   int block_size = 16;
+  int swap_mib = 256;
+  std::string preemption = "auto";
   double drain_seconds = 10;
 };
 
@@ -66,6 +68,11 @@ Status Run(const Flags& flags) {
   options.engine_loop.engine.kv_cache_bytes = static_cast<int64_t>(flags.kv_cache_mib) << 20;
   options.engine_loop.engine.scheduler.max_sequences = flags.max_sequences;
   options.engine_loop.engine.scheduler.max_batched_tokens = flags.max_batched_tokens;
+  options.engine_loop.engine.swap_bytes = static_cast<int64_t>(flags.swap_mib) << 20;
+  options.engine_loop.engine.scheduler.preemption = flags.preemption == "swap" ? Preemption::kSwap
+                                                    : flags.preemption == "recompute"
+                                                        ? Preemption::kRecompute
+                                                        : Preemption::kAuto;
   options.loader.tls = flags.daemon.tls;
   RolloutService service(options, {.coordinator = coordinator,
                                    .fleet = *fleet,
@@ -103,6 +110,14 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--block-size", flags.block_size, "Tokens in one KV block")
       ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--swap-mib", flags.swap_mib,
+                 "Host memory of each job for KV blocks of preempted sequences, in MiB")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--preemption", flags.preemption,
+                 "What becomes of a preempted sequence's KV blocks")
+      ->check(CLI::IsMember({"auto", "recompute", "swap"}))
       ->capture_default_str();
   app.add_option("--drain-seconds", flags.drain_seconds,
                  "Time that held work gets to finish after SIGTERM")

@@ -30,6 +30,17 @@ v1::GetManifestRequest ToRequest(const WantedPolicy& wanted, const std::string& 
   return request;
 }
 
+UpdateMode FromProto(v1::SyncSpec::UpdateMode mode) {
+  switch (mode) {
+    case v1::SyncSpec::PAUSE:
+      return UpdateMode::kRecompute;
+    case v1::SyncSpec::IN_FLIGHT:
+      return UpdateMode::kKeep;
+    default:
+      return UpdateMode::kDrain;
+  }
+}
+
 }  // namespace
 
 PolicyLoader::PolicyLoader(const PolicyLoaderOptions& options, PolicyEvents events,
@@ -135,7 +146,19 @@ std::optional<WantedPolicy> PolicyLoader::NextWanted() {
     last_served_ = ticket->first;
     return ticket->second.wanted;
   }
-  return std::exchange(refresh_, std::nullopt);
+  if (refresh_) return std::exchange(refresh_, std::nullopt);
+  return OverdueRefresh();
+}
+
+std::optional<WantedPolicy> PolicyLoader::OverdueRefresh() {
+  const absl::Time now = clock_.Now();
+  for (auto& [job_id, job] : jobs_) {
+    if (job.update_mode == UpdateMode::kDrain || job.versions.empty()) continue;
+    if (now - job.refreshed <= options_.refresh_interval) continue;
+    job.refreshed = now;
+    return WantedPolicy{job_id, job.versions.rbegin()->first + 1, false};
+  }
+  return std::nullopt;
 }
 
 void PolicyLoader::Settle(const WantedPolicy& wanted, const Attempt& attempt) {
@@ -161,6 +184,9 @@ void PolicyLoader::Settle(const WantedPolicy& wanted, const Attempt& attempt) {
     }
   }
   for (const auto& [ticket, id] : usable) events_.on_usable(ticket, id);
+  if (attempt.status.ok() && !wanted.exact && events_.on_newest) {
+    events_.on_newest(wanted.job_id, attempt.id);
+  }
   for (const uint64_t ticket : failed) events_.on_failed(ticket, *attempt.failure);
   // A state that lasts is said once.
   const std::string message = attempt.failure ? attempt.failure->message : Message(attempt.status);
@@ -305,12 +331,14 @@ void PolicyLoader::Store(const Manifest& manifest, const Version& version, bool 
   }
 }
 
-PolicyLoader::Attempt PolicyLoader::ReadConfig(const std::string& job_id, ModelConfig* config) {
+PolicyLoader::Attempt PolicyLoader::ReadConfig(const std::string& job_id, ModelConfig* config,
+                                               UpdateMode* update_mode) {
   {
     MutexLock lock(mu_);
     const auto job = jobs_.find(job_id);
     if (job != jobs_.end() && job->second.config) {
       *config = *job->second.config;
+      *update_mode = job->second.update_mode;
       return {};
     }
   }
@@ -332,15 +360,19 @@ PolicyLoader::Attempt PolicyLoader::ReadConfig(const std::string& job_id, ModelC
                                    .message = Message(parsed.status())}};
   }
   *config = *parsed;
+  *update_mode = FromProto(response.spec().sync().update_mode());
   MutexLock lock(mu_);
   const auto job = jobs_.find(job_id);
-  if (job != jobs_.end()) job->second.config = *parsed;
+  if (job == jobs_.end()) return {};
+  job->second.config = *parsed;
+  job->second.update_mode = *update_mode;
   return {};
 }
 
 PolicyLoader::Attempt PolicyLoader::Load(const Manifest& manifest, Version* version) {
   ModelConfig config;
-  Attempt read = ReadConfig(manifest.job_id, &config);
+  UpdateMode update_mode = UpdateMode::kDrain;
+  Attempt read = ReadConfig(manifest.job_id, &config, &update_mode);
   if (!read.status.ok()) return read;
   const StatusOr<FetchedWeights> fetched =
       FetchWeights(manifest, options_.tls, options_.fetch_timeout);
@@ -376,7 +408,8 @@ PolicyLoader::Attempt PolicyLoader::Load(const Manifest& manifest, Version* vers
                                .config = config,
                                .id = version->id,
                                .policy_version = manifest.policy_version,
-                               .model = *std::move(model)});
+                               .model = *std::move(model),
+                               .update_mode = update_mode});
   return {};
 }
 

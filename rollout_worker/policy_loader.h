@@ -62,6 +62,8 @@ struct PolicyEvents {
   // Before the first on_usable with this id.
   std::function<void(UsableModel)> on_model;
   std::function<void(uint64_t ticket, ModelId)> on_usable;
+  // The newest version of the job is usable; said for jobs that take any version, again and again.
+  std::function<void(const std::string& job_id, ModelId)> on_newest;
   std::function<void(uint64_t ticket, const WorkFailure&)> on_failed;
 };
 
@@ -95,6 +97,7 @@ class PolicyLoader {
   };
   struct Job {
     std::optional<ModelConfig> config;
+    UpdateMode update_mode = UpdateMode::kDrain;
     std::map<int64_t, Version> versions;  // by policy version
     absl::Time refreshed = absl::InfinitePast();
   };
@@ -120,7 +123,10 @@ class PolicyLoader {
 
   Attempt TryMakeUsable(const WantedPolicy& wanted) ABSL_LOCKS_EXCLUDED(mu_);
   Attempt Load(const Manifest& manifest, Version* version) ABSL_LOCKS_EXCLUDED(mu_);
-  Attempt ReadConfig(const std::string& job_id, ModelConfig* config) ABSL_LOCKS_EXCLUDED(mu_);
+  Attempt ReadConfig(const std::string& job_id, ModelConfig* config, UpdateMode* update_mode)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // A look for newer weights of a job whose running samples shall go on with them.
+  std::optional<WantedPolicy> OverdueRefresh() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   StatusOr<std::optional<Manifest>> GetManifest(const WantedPolicy& wanted,
                                                 const std::string& worker_id);
   Status SendReceipt(const Manifest& manifest, const Version& version, const std::string& worker_id,

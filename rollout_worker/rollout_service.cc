@@ -43,6 +43,8 @@ GroupRequest ToGroupRequest(uint64_t id, ModelId model, const v1::PromptLease& l
                  .top_p = sampling.top_p(),
                  .top_k = sampling.top_k(),
                  .min_p = sampling.min_p()};
+  request.is_version_pinned = lease.exact_version();
+  request.tenant = lease.job_id();
   request.max_new_tokens = sampling.max_new_tokens();
   request.stop_token_ids.assign(sampling.stop_token_ids().begin(), sampling.stop_token_ids().end());
   return request;
@@ -123,16 +125,19 @@ RolloutService::RolloutService(const RolloutOptions& options, Parts parts)
       parts.metrics, metrics_, logger_, clock_);
   loader_ = std::make_unique<PolicyLoader>(
       options.loader,
-      PolicyEvents{.on_model = [this](auto model) { engine_loop_->AddModel(std::move(model)); },
-                   .on_usable = [this](uint64_t id, ModelId model) { OnUsable(id, model); },
-                   .on_failed =
-                       [this](uint64_t id, const WorkFailure& failure) {
-                         if (failure.reason == "deadline") {
-                           FailLease(id, std::nullopt);
-                         } else {
-                           FailLease(id, failure);
-                         }
-                       }},
+      PolicyEvents{
+          .on_model = [this](auto model) { engine_loop_->AddModel(std::move(model)); },
+          .on_usable = [this](uint64_t id, ModelId model) { OnUsable(id, model); },
+          .on_newest = [this](const std::string& job_id,
+                              ModelId model) { engine_loop_->SwitchGroups(job_id, model); },
+          .on_failed =
+              [this](uint64_t id, const WorkFailure& failure) {
+                if (failure.reason == "deadline") {
+                  FailLease(id, std::nullopt);
+                } else {
+                  FailLease(id, failure);
+                }
+              }},
       parts.coordinator, fleet_, metrics_, logger_, clock_);
   {
     MutexLock lock(mu_);

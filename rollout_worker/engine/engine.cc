@@ -106,7 +106,7 @@ Status Engine::SwitchGroups(ModelId id, UpdateMode mode) {
   if (mode == UpdateMode::kDrain) return OkStatus();
   std::vector<ModelId> released;
   for (auto& [group_id, group] : groups_) {
-    if (group->request.model >= id) continue;
+    if (group->request.model >= id || group->request.is_version_pinned) continue;
     released.push_back(group->request.model);
     ++model->second.num_groups;
     group->request.model = id;
@@ -187,8 +187,26 @@ Status Engine::AddGroup(GroupRequest request) {
   const auto model = models_.find(request.model);
   if (model == models_.end()) return NotFound("this version of the weights is not loaded");
   ROLLCALL_RETURN_IF_ERROR(CheckGroup(request));
+  Group& group = InsertGroup(std::move(request), &model->second);
+  if (group.request.started.empty()) {
+    LiveSequence& leader = group.sequences.front();
+    leader.tokens = group.request.prompt_token_ids;
+    leader.num_forks = static_cast<int32_t>(group.num_open) - 1;
+    leader.state = LiveSequence::State::kScheduled;
+    scheduler_->Add(&leader);
+    return OkStatus();
+  }
+  group.forked = true;
+  for (LiveSequence& sequence : group.sequences) {
+    Restore(&sequence);
+    scheduler_->Add(&sequence);
+  }
+  return OkStatus();
+}
+
+Engine::Group& Engine::InsertGroup(GroupRequest request, LoadedModel* model) {
   auto group = std::make_unique<Group>();
-  group->policy_version = model->second.policy_version;
+  group->policy_version = model->policy_version;
   group->max_tokens = MaxTokens(request, config_);
   group->num_open = request.stream_keys.size();
   group->sequences = std::vector<LiveSequence>(group->num_open);
@@ -211,40 +229,27 @@ Status Engine::AddGroup(GroupRequest request) {
   }
   const uint64_t group_id = request.group_id;
   group->request = std::move(request);
-  Group& added = *group;
-  const bool inserted = groups_.emplace(group_id, std::move(group)).second;
+  const auto [it, inserted] = groups_.emplace(group_id, std::move(group));
   ROLLCALL_CHECK(inserted, "two live groups have the same id");
-  ++model->second.num_groups;
-  if (added.request.started.empty()) {
-    LiveSequence& leader = added.sequences.front();
-    leader.tokens = added.request.prompt_token_ids;
-    leader.num_forks = static_cast<int32_t>(added.num_open) - 1;
-    leader.state = LiveSequence::State::kScheduled;
-    scheduler_->Add(&leader);
-  } else {
-    Continue(&added);
-  }
-  return OkStatus();
+  ++model->num_groups;
+  return *it->second;
 }
 
-void Engine::Continue(Group* group) {
-  group->forked = true;
-  for (LiveSequence& sequence : group->sequences) {
-    StartedCompletion& started = group->request.started[static_cast<size_t>(sequence.index)];
-    sequence.tokens = group->request.prompt_token_ids;
-    sequence.tokens.insert(sequence.tokens.end(), started.token_ids.begin(),
-                           started.token_ids.end());
-    if (sequence.stop_watcher) {
-      for (const int32_t token : started.token_ids) sequence.stop_watcher->EndsWith(token);
-    }
-    sequence.num_streamed = static_cast<int32_t>(started.token_ids.size());
-    sequence.sampled.token_ids = std::move(started.token_ids);
-    sequence.sampled.behavior_logprobs = std::move(started.behavior_logprobs);
-    sequence.sampled.model_logprobs = std::move(started.model_logprobs);
-    sequence.sampled.policy_versions = std::move(started.policy_versions);
-    sequence.state = LiveSequence::State::kScheduled;
-    scheduler_->Add(&sequence);
+void Engine::Restore(LiveSequence* sequence) {
+  const GroupRequest& request = sequence->group->request;
+  const StartedCompletion& started = request.started[static_cast<size_t>(sequence->index)];
+  sequence->tokens = request.prompt_token_ids;
+  sequence->tokens.insert(sequence->tokens.end(), started.token_ids.begin(),
+                          started.token_ids.end());
+  if (sequence->stop_watcher) {
+    for (const int32_t token : started.token_ids) sequence->stop_watcher->EndsWith(token);
   }
+  sequence->num_streamed = static_cast<int32_t>(started.token_ids.size());
+  sequence->sampled.token_ids = started.token_ids;
+  sequence->sampled.behavior_logprobs = started.behavior_logprobs;
+  sequence->sampled.model_logprobs = started.model_logprobs;
+  sequence->sampled.policy_versions = started.policy_versions;
+  sequence->state = LiveSequence::State::kScheduled;
 }
 
 bool Engine::SetPriority(uint64_t group_id, int32_t priority) {

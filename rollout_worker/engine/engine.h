@@ -11,14 +11,18 @@
 // depends on where the switch was.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "rollout_worker/engine/metrics.h"
+#include "rollout_worker/engine/migration.h"
 #include "rollout_worker/engine/types.h"
 #include "rollout_worker/runner/model_runner.h"
 #include "rollout_worker/sampler/sampler.h"
@@ -66,8 +70,8 @@ class Engine {
   // older ones are dropped as soon as no group uses them.
   void AddModel(ModelId id, int64_t policy_version, std::shared_ptr<const RunnableModel> model);
 
-  // Moves every group of an older model to model `id` between two steps. With kDrain nothing
-  // happens: groups that come later use it. kNotFound: the model was dropped.
+  // Moves every group of an older model that is not pinned to model `id` between two steps. With
+  // kDrain nothing happens: groups that come later use it. kNotFound: the model was dropped.
   Status SwitchGroups(ModelId id, UpdateMode mode);
 
   // While paused, steps compute nothing and has_work() is false; groups may come and go.
@@ -89,6 +93,29 @@ class Engine {
   // Tokens of this tenant cost 1 / weight in fair scheduling; weight > 0.
   void SetTenantWeight(const std::string& tenant, double weight);
 
+  // Migration; migration.h has the protocol. Between steps. Source side: kNotFound when the
+  // sequence ended; kFailedPrecondition when it is not in the state that the call needs.
+  std::vector<MovableSequence> ListMovable();
+  StatusOr<int64_t> VersionOf(uint64_t group_id, int32_t index);
+  StatusOr<SettledBlocks> Settled(uint64_t group_id, int32_t index);
+  Status ReadBlocks(uint64_t group_id, int32_t index, int32_t first, int32_t count,
+                    std::vector<std::byte>* out);
+  // kAborted: the blocks that were read in this epoch are not those of the sequence any more.
+  StatusOr<SequenceState> Detach(uint64_t group_id, int32_t index, uint64_t epoch);
+  Status Attach(uint64_t group_id, int32_t index);
+  Status Release(uint64_t group_id, int32_t index);
+  // Tokens that the destination sampled, and how it ended; *result is what a step would report.
+  Status Deliver(uint64_t group_id, int32_t index, const SampledTokens& tokens,
+                 std::optional<CompletionEnd> end, StepResult* result);
+  Status Reclaim(uint64_t group_id, int32_t index);
+  // Destination side. kResourceExhausted: no blocks above the watermark, or too many reservations.
+  StatusOr<ReservationId> Reserve(int32_t num_tokens);
+  Status GrowReservation(ReservationId id, int32_t num_tokens);
+  Status WriteReserved(ReservationId id, int32_t first_block, std::span<const std::byte> bytes);
+  void DropReservation(ReservationId id);
+  // The sequence runs here from now on, as a group of its own. Ends the reservation in any case.
+  Status Adopt(ReservationId id, SequenceState state);
+
   // Computes one batch; the result holds what it sampled and who ended. O(tokens of the batch).
   StepResult Step();
 
@@ -97,6 +124,7 @@ class Engine {
   size_t num_waiting() const { return scheduler_->num_waiting(); }
   size_t num_models() const { return models_.size(); }
   const KvCache& cache() const { return cache_; }
+  int64_t block_bytes() const { return runner_->block_bytes(); }
   // Null when there is no swap space.
   const SwapSpace* swap() const { return swap_.get(); }
 
@@ -110,8 +138,12 @@ class Engine {
   };
 
   Status CheckGroup(const GroupRequest& request) const;
-  // Schedules the started completions of a new group.
-  void Continue(Group* group);
+  Group& InsertGroup(GroupRequest request, LoadedModel* model);
+  // Puts a new sequence where its started completion is.
+  void Restore(LiveSequence* sequence);
+  StatusOr<LiveSequence*> FindSequence(uint64_t group_id, int32_t index);
+  StatusOr<LiveSequence*> FindMovable(uint64_t group_id, int32_t index);
+  bool HasRoomFor(int32_t num_tokens, const BlockTable& blocks) const;
   void MeasureCosts(double seconds, const StepPlan& plan);
   void RunBatch(ModelId model, const StepPlan& plan);
   void SampleFirst(Group& group, std::span<const float> logits);
@@ -142,6 +174,9 @@ class Engine {
   Sampler sampler_;
   std::map<ModelId, LoadedModel> models_;
   std::unordered_map<uint64_t, std::unique_ptr<Group>> groups_;
+  static constexpr size_t kMaxReservations = 64;
+  std::map<ReservationId, BlockTable> reservations_;
+  ReservationId next_reservation_ = 1;
   uint64_t next_arrival_ = 0;
   bool is_paused_ = false;
   PreemptionCosts costs_;

@@ -11,8 +11,9 @@
 namespace rollcall {
 
 struct Engine::LiveSequence : Sequence {
-  // kUnforked: waits for the leader to compute the prompt. kClosed: reported.
-  enum class State { kUnforked, kScheduled, kClosed };
+  // kUnforked: waits for the leader to compute the prompt. kAway: another engine runs it. kClosed:
+  // reported.
+  enum class State { kUnforked, kScheduled, kAway, kClosed };
   State state = State::kUnforked;
   Group* group = nullptr;
   int32_t index = 0;

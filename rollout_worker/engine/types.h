@@ -71,6 +71,8 @@ struct GroupRequest {
   int32_t num_top_logprobs = 0;  // [0, kMaxTopLogprobs]
   // The log-probability of every prompt token is wanted: the prompt is computed without the cache.
   bool wants_prompt_logprobs = false;
+  // SwitchGroups leaves the group with its model.
+  bool is_version_pinned = false;
   // Empty, or one per sample: where the completions go on. Their tokens count as sampled ones.
   std::vector<StartedCompletion> started;
 };

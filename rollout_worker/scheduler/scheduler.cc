@@ -106,8 +106,9 @@ void Scheduler::Add(Sequence* sequence) {
 }
 
 void Scheduler::Remove(Sequence* sequence) {
-  ROLLCALL_CHECK(EraseRunning(sequence) || EraseWaiting(sequence),
-                 "the sequence is not scheduled here");
+  ROLLCALL_CHECK(
+      EraseRunning(sequence) || EraseWaiting(sequence) || std::erase(detached_, sequence) == 1,
+      "the sequence is not scheduled here");
   fair_share_.End(sequence->account);
   sequence->transfer.reset();
   sequence->blocks.Clear();
@@ -115,11 +116,39 @@ void Scheduler::Remove(Sequence* sequence) {
   sequence->num_computed = 0;
 }
 
+void Scheduler::Detach(Sequence* sequence) {
+  sequence->transfer.reset();
+  ROLLCALL_CHECK(EraseRunning(sequence), "only a running sequence can be detached");
+  detached_.push_back(sequence);
+}
+
+void Scheduler::Attach(Sequence* sequence) {
+  ROLLCALL_CHECK(std::erase(detached_, sequence) == 1, "the sequence is not detached");
+  InsertRunning(sequence);
+}
+
+bool Scheduler::is_detached(const Sequence* sequence) const {
+  return std::find(detached_.begin(), detached_.end(), sequence) != detached_.end();
+}
+
+void Scheduler::AddComputed(Sequence* sequence) {
+  if (SlotsUsed() < options_.max_sequences) {
+    fair_share_.Begin(sequence->account);
+    sequence->num_booked = sequence->num_computed;
+    InsertRunning(sequence);
+    return;
+  }
+  sequence->blocks.Clear();
+  sequence->num_computed = 0;
+  Add(sequence);
+}
+
 void Scheduler::Restart(Sequence* sequence) {
-  if (EraseRunning(sequence)) InsertWaiting(sequence);
+  if (EraseRunning(sequence) || std::erase(detached_, sequence) == 1) InsertWaiting(sequence);
   sequence->transfer.reset();
   sequence->blocks.Clear();
   sequence->host.Clear();
+  ++sequence->epoch;
   sequence->num_computed = 0;
   sequence->has_stale_blocks = false;
 }
@@ -137,7 +166,7 @@ void Scheduler::SetPriority(Sequence* sequence, int32_t priority) {
 }
 
 int32_t Scheduler::SlotsUsed() const {
-  int32_t slots = 0;
+  auto slots = static_cast<int32_t>(detached_.size());
   for (const Sequence* sequence : running_) slots += 1 + sequence->num_forks;
   return slots;
 }
@@ -180,6 +209,7 @@ void Scheduler::PreemptLast() {
   }
   running_.pop_back();
   victim->blocks.Clear();
+  ++victim->epoch;
   victim->num_computed = 0;
   InsertWaiting(victim);
   expected_share_ = kFirstShare;

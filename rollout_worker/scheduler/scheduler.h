@@ -87,6 +87,16 @@ class Scheduler {
   // Takes the sequence out, wherever it is, and gives its blocks back.
   void Remove(Sequence* sequence);
 
+  // Takes a sequence out of the steps that keeps what is computed of it, and puts it back. Detached
+  // sequences hold their blocks and a place; Remove works on them too.
+  void Detach(Sequence* sequence);
+  void Attach(Sequence* sequence);
+  bool is_detached(const Sequence* sequence) const;
+
+  // A sequence that comes with the blocks of its first num_computed tokens. It runs at once when
+  // there is room, else it gives the blocks back and waits.
+  void AddComputed(Sequence* sequence);
+
   // Drops what is computed of the sequence: it waits again and computes all under its model.
   void Restart(Sequence* sequence);
 
@@ -146,7 +156,8 @@ class Scheduler {
   SwapSpace* const swap_;
   FairShare fair_share_;
   PreemptionCosts costs_;
-  std::vector<Sequence*> running_;                        // sorted by rank
+  std::vector<Sequence*> running_;  // sorted by rank
+  std::vector<Sequence*> detached_;
   std::vector<std::map<WaitingKey, Sequence*>> waiting_;  // by account
   size_t num_waiting_ = 0;
   int64_t num_plans_ = 0;

@@ -40,6 +40,8 @@ struct Sequence {
   // The blocks hold keys and values of weights before `model`: nobody else may find them.
   bool has_stale_blocks = false;
   BlockTable blocks;
+  // How often the blocks were given up: what was read from them before holds while it is the same.
+  uint64_t epoch = 0;
   HostCopy host;
   // Not null: the blocks are being filled from the host copy, the sequence cannot run yet. After
   // the blocks, because it must end before they go.

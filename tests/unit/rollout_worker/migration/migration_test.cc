@@ -81,7 +81,7 @@ TEST_CASE("Migration: tokens and log-probabilities are those of a sequence that 
   MigrationRig source(SmallConfig(), SmallOptions(), model);
   MigrationRig destination(SmallConfig(), SmallOptions(), model);
   for (uint64_t id = 1; id <= kGroups; ++id) source.AddGroup(MakeGroup(id, kLength));
-  REQUIRE(source.WaitForTokens(1, 20));
+  REQUIRE(source.WaitForTokens(kGroups, 20));
   const auto started = source.source().MigrateOut(kMigrationJob, destination.address(), 5);
   REQUIRE_OK(started.status());
   CHECK(*started == 5);

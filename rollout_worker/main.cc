@@ -44,12 +44,13 @@ struct Flags {
   int block_size = 16;
   int swap_mib = 256;
   std::string preemption = "auto";
+  int compute_threads = 1;
   double drain_seconds = 10;
 };
 
 Status Run(const Flags& flags) {
   ROLLCALL_ASSIGN_OR_RETURN(auto daemon, Daemon::Start(flags.daemon, "rollout"));
-  UseOneComputeThread();
+  UseOneTorchThread();
   ROLLCALL_ASSIGN_OR_RETURN(auto coordinator,
                             MakeChannel(flags.daemon.coordinator, flags.daemon.tls));
   ROLLCALL_ASSIGN_OR_RETURN(
@@ -73,6 +74,7 @@ Status Run(const Flags& flags) {
                                                     : flags.preemption == "recompute"
                                                         ? Preemption::kRecompute
                                                         : Preemption::kAuto;
+  options.engine_loop.engine.compute_threads = flags.compute_threads;
   options.loader.tls = flags.daemon.tls;
   RolloutService service(options, {.coordinator = coordinator,
                                    .fleet = *fleet,
@@ -118,6 +120,9 @@ int main(int argc, char** argv) {
   app.add_option("--preemption", flags.preemption,
                  "What becomes of a preempted sequence's KV blocks")
       ->check(CLI::IsMember({"auto", "recompute", "swap"}))
+      ->capture_default_str();
+  app.add_option("--compute-threads", flags.compute_threads, "Threads that compute one step")
+      ->check(CLI::Range(1, 256))
       ->capture_default_str();
   app.add_option("--drain-seconds", flags.drain_seconds,
                  "Time that held work gets to finish after SIGTERM")

@@ -69,7 +69,10 @@ StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                  const ModelConfig& config, EngineMetrics metrics,
                                                  const Clock& clock) {
   ROLLCALL_ASSIGN_OR_RETURN(const int32_t num_blocks, NumKvBlocks(options, config));
-  ROLLCALL_ASSIGN_OR_RETURN(auto runner, MakeDecoderRunner(config, num_blocks, options.block_size));
+  ROLLCALL_ASSIGN_OR_RETURN(
+      auto runner, MakeDecoderRunner(config, {.num_blocks = num_blocks,
+                                              .block_size = options.block_size,
+                                              .compute_threads = options.compute_threads}));
   auto engine =
       std::make_unique<Engine>(options, config, num_blocks, std::move(runner), metrics, clock);
   ROLLCALL_RETURN_IF_ERROR(engine->AllocateSwap());

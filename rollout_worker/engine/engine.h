@@ -37,6 +37,7 @@ namespace rollcall {
 struct EngineOptions {
   int32_t block_size = 16;               // tokens in one KV block
   int64_t kv_cache_bytes = 256LL << 20;  // upper bound of KV memory
+  int32_t compute_threads = 1;           // of one step, the caller's included
   SchedulerOptions scheduler;
   // Host memory for preempted sequences; 0: they are always computed again.
   int64_t swap_bytes = 256LL << 20;

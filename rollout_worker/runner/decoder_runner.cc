@@ -54,10 +54,12 @@ class MappedFloats {
 
 class DecoderRunner final : public ModelRunner {
  public:
-  DecoderRunner(const ModelConfig& config, int32_t num_blocks, int32_t block_size)
+  DecoderRunner(const ModelConfig& config, const DecoderRunnerOptions& options)
       : config_(config),
-        block_floats_(KvBlockBytes(config, block_size) / static_cast<int64_t>(sizeof(float))),
-        pool_{.data = nullptr, .num_blocks = num_blocks, .block_size = block_size} {}
+        block_floats_(KvBlockBytes(config, options.block_size) /
+                      static_cast<int64_t>(sizeof(float))),
+        pool_{.data = nullptr, .num_blocks = options.num_blocks, .block_size = options.block_size},
+        team_(options.compute_threads) {}
 
   Status Allocate() {
     ROLLCALL_RETURN_IF_ERROR(
@@ -99,10 +101,11 @@ class DecoderRunner final : public ModelRunner {
     for (const BatchSequence& sequence : batch.sequences) {
       sequences.push_back({sequence.block_table, sequence.num_cached, sequence.num_new});
     }
-    const auto attention = MakePagedAttention(config_, pool_, std::move(sequences));
+    const Compute compute{.team = &team_};
+    const auto attention = MakePagedAttention(config_, pool_, std::move(sequences), compute);
     ROLLCALL_ASSIGN_OR_RETURN(at::Tensor hidden_NE,
                               DecoderHidden(model.weights, model.packed.get(), batch.token_ids,
-                                            batch.positions, *attention));
+                                            batch.positions, *attention, compute));
     if (batch.logit_rows.empty()) return std::span<const float>();
     if (batch.logit_rows.size() != batch.token_ids.size()) {
       const at::Tensor rows =
@@ -111,7 +114,7 @@ class DecoderRunner final : public ModelRunner {
       hidden_NE = at::index_select(hidden_NE, 0, rows);
     }
     ROLLCALL_ASSIGN_OR_RETURN(at::Tensor logits_NV,
-                              Logits(model.weights, model.packed.get(), hidden_NE));
+                              Logits(model.weights, model.packed.get(), hidden_NE, compute));
     logits_NV_ = logits_NV.contiguous();
     return std::span<const float>(logits_NV_.const_data_ptr<float>(),
                                   static_cast<size_t>(logits_NV_.numel()));
@@ -121,6 +124,7 @@ class DecoderRunner final : public ModelRunner {
   const int64_t block_floats_;
   MappedFloats memory_;
   KvPool pool_;
+  ThreadTeam team_;
   at::Tensor logits_NV_;  // of the last batch; what Run returned points into it
 };
 
@@ -178,8 +182,8 @@ int64_t KvBlockBytes(const ModelConfig& config, int32_t block_size) {
 }
 
 StatusOr<std::unique_ptr<ModelRunner>> MakeDecoderRunner(const ModelConfig& config,
-                                                         int32_t num_blocks, int32_t block_size) {
-  auto runner = std::make_unique<DecoderRunner>(config, num_blocks, block_size);
+                                                         const DecoderRunnerOptions& options) {
+  auto runner = std::make_unique<DecoderRunner>(config, options);
   ROLLCALL_RETURN_IF_ERROR(runner->Allocate());
   return std::unique_ptr<ModelRunner>(std::move(runner));
 }
@@ -198,7 +202,7 @@ StatusOr<std::shared_ptr<const RunnableModel>> BuildRunnableModel(
   });
 }
 
-void UseOneComputeThread() {
+void UseOneTorchThread() {
   at::set_num_threads(1);
   at::set_num_interop_threads(1);
 }

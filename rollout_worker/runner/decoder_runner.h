@@ -16,10 +16,16 @@ namespace rollcall {
 // Bytes of one KV block of this model.
 int64_t KvBlockBytes(const ModelConfig& config, int32_t block_size);
 
-// Takes num_blocks * KvBlockBytes of memory, whose pages are only really used when blocks are.
-// kResourceExhausted when the system refuses.
+struct DecoderRunnerOptions {
+  int32_t num_blocks = 0;
+  int32_t block_size = 16;      // tokens in one KV block
+  int32_t compute_threads = 1;  // the caller's included; results do not depend on it
+};
+
+// Takes num_blocks * KvBlockBytes of memory, whose pages are only really used when blocks are, and
+// compute_threads - 1 threads. kResourceExhausted when the system refuses the memory.
 StatusOr<std::unique_ptr<ModelRunner>> MakeDecoderRunner(const ModelConfig& config,
-                                                         int32_t num_blocks, int32_t block_size);
+                                                         const DecoderRunnerOptions& options);
 
 // Weights of one policy version from a flat snapshot. kInvalidArgument names the first tensor that
 // this model lacks, that the snapshot lacks, or that has another shape or type. Thread-safe; costs
@@ -28,8 +34,8 @@ StatusOr<std::shared_ptr<const RunnableModel>> BuildRunnableModel(
     const ModelConfig& config, const std::vector<TensorLayout>& layout,
     std::span<const std::byte> snapshot);
 
-// This process computes with one thread, so that several workers share a machine evenly. Call
-// before anything is computed.
-void UseOneComputeThread();
+// Torch computes with the calling thread alone; the threads of a runner are its own. Call before
+// anything is computed.
+void UseOneTorchThread();
 
 }  // namespace rollcall

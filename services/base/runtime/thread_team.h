@@ -26,33 +26,36 @@ class ThreadTeam {
 
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
 
-  // Calls fn(task) once for every task in [0, num_tasks) and returns when all have returned. Which
-  // thread runs which task is open, so results must not depend on it. fn must not throw and must
-  // not call Run. Allocates nothing. From one thread at a time.
+  // Calls fn(task, thread) once for every task in [0, num_tasks) and returns when all have
+  // returned. Threads count from 0, the caller. Which one runs which task is open, so results must
+  // not depend on it. fn must not throw and must not call Run. Allocates nothing. From one thread
+  // at a time.
   template <typename Fn>
   void Run(int64_t num_tasks, Fn&& fn) {
     using Callable = std::remove_reference_t<Fn>;
     if (threads_.empty() || num_tasks <= 1) {
-      for (int64_t task = 0; task < num_tasks; ++task) fn(task);
+      for (int64_t task = 0; task < num_tasks; ++task) fn(task, 0);
       return;
     }
     RunTasks(
-        num_tasks, [](void* callable, int64_t task) { (*static_cast<Callable*>(callable))(task); },
+        num_tasks,
+        [](void* callable, int64_t task, int thread) {
+          (*static_cast<Callable*>(callable))(task, thread);
+        },
         const_cast<void*>(static_cast<const void*>(&fn)));
   }
 
  private:
-  using Call = void (*)(void* callable, int64_t task);
+  using Call = void (*)(void* callable, int64_t task, int thread);
 
   void RunTasks(int64_t num_tasks, Call call, void* callable);
   // Runs tasks of this round until none is left to take.
-  void TakeTasks(uint32_t round);
-  void WorkerLoop();
+  void TakeTasks(uint32_t round, int thread);
+  void WorkerLoop(int thread);
   // The newest round, which is not `seen`.
   uint32_t WaitForRound(uint32_t seen);
 
-  // Written by the caller between two rounds. A thread that comes late may read them while they
-  // change; it then fails to take a task.
+  // Written by the caller between two rounds, while `next_` lets nobody take a task.
   std::atomic<Call> call_{nullptr};
   std::atomic<void*> callable_{nullptr};
   std::atomic<int64_t> num_tasks_{0};

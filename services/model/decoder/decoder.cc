@@ -52,13 +52,14 @@ Status CheckLmHead(const ModelWeights& weights) {
 }
 
 at::Tensor Norm(const ModelConfig& config, const at::Tensor& x_NE, const at::Tensor& weight_E,
-                const at::Tensor& bias_E) {
+                const at::Tensor& bias_E, const Compute& compute) {
   if (config.norm_kind == NormKind::kLayer) {
-    return ops::LayerNorm(x_NE, weight_E, bias_E, config.norm_eps);
+    return ops::LayerNorm(x_NE, weight_E, bias_E, config.norm_eps, compute);
   }
   return ops::RmsNorm(
       x_NE, weight_E,
-      {.eps = config.norm_eps, .weight_offset = config.is_norm_weight_from_one ? 1.0F : 0.0F});
+      {.eps = config.norm_eps, .weight_offset = config.is_norm_weight_from_one ? 1.0F : 0.0F},
+      compute);
 }
 
 // What all layers of one call share.
@@ -68,15 +69,16 @@ struct Call {
   at::Tensor table_PR;          // undefined with learned positions
   at::Tensor sliding_table_PR;  // of the sliding layers where they turn otherwise
   AttentionContext& attention;
+  const Compute& compute;
 };
 
 // w x + b, and scale * B (A x) where the projection has an adapter.
 at::Tensor Project(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
-                   const at::Tensor& packed, const LoraPair& lora) {
-  at::Tensor y_NO = ops::Linear(x_NE, w_OE, bias_O, packed);
+                   const at::Tensor& packed, const LoraPair& lora, const Compute& compute) {
+  at::Tensor y_NO = ops::Linear(x_NE, w_OE, bias_O, packed, compute);
   if (!lora.a_RI.defined()) return y_NO;
-  const at::Tensor low_NR = at::mul(ops::Linear(x_NE, lora.a_RI, {}, {}), lora.scale);
-  return ops::Residual(y_NO, ops::Linear(low_NR, lora.b_OR, {}, {}));
+  const at::Tensor low_NR = at::mul(ops::Linear(x_NE, lora.a_RI, {}, {}, compute), lora.scale);
+  return ops::Residual(y_NO, ops::Linear(low_NR, lora.b_OR, {}, {}, compute), compute);
 }
 
 // The parameters of one layer in every form that they are needed in.
@@ -90,61 +92,67 @@ struct Layer {
 at::Tensor Attention(const Call& call, const Layer& layer, const at::Tensor& x_NE) {
   const ModelConfig& config = call.config;
   const LayerWeights& w = layer.weights;
-  at::Tensor q = Project(x_NE, w.q_proj_OE, w.q_bias_O, layer.packed.q_proj, layer.lora.q_proj);
-  at::Tensor k = Project(x_NE, w.k_proj_OE, w.k_bias_O, layer.packed.k_proj, layer.lora.k_proj);
+  at::Tensor q =
+      Project(x_NE, w.q_proj_OE, w.q_bias_O, layer.packed.q_proj, layer.lora.q_proj, call.compute);
+  at::Tensor k =
+      Project(x_NE, w.k_proj_OE, w.k_bias_O, layer.packed.k_proj, layer.lora.k_proj, call.compute);
   const at::Tensor v =
-      Project(x_NE, w.v_proj_OE, w.v_bias_O, layer.packed.v_proj, layer.lora.v_proj);
+      Project(x_NE, w.v_proj_OE, w.v_bias_O, layer.packed.v_proj, layer.lora.v_proj, call.compute);
   if (config.qk_norm != QkNorm::kNone) {
-    q = Norm(config, q, w.q_norm, {});
-    k = Norm(config, k, w.k_norm, {});
+    q = Norm(config, q, w.q_norm, {}, call.compute);
+    k = Norm(config, k, w.k_norm, {}, call.compute);
   }
   if (config.positions == Positions::kRotary) {
     const at::Tensor& table_PR = AttentionOfLayer(config, layer.index).is_sliding_rope
                                      ? call.sliding_table_PR
                                      : call.table_PR;
-    q = ops::Rotary(q, config.head_dim, table_PR, call.positions_N);
-    k = ops::Rotary(k, config.head_dim, table_PR, call.positions_N);
+    q = ops::Rotary(q, config.head_dim, table_PR, call.positions_N, call.compute);
+    k = ops::Rotary(k, config.head_dim, table_PR, call.positions_N, call.compute);
   }
   return Project(call.attention.Attend(layer.index, q, k, v), w.o_proj_EO, w.o_bias_E,
-                 layer.packed.o_proj, layer.lora.o_proj);
+                 layer.packed.o_proj, layer.lora.o_proj, call.compute);
 }
 
-at::Tensor Mlp(const ModelConfig& config, const Layer& layer, const at::Tensor& x_NE) {
+at::Tensor Mlp(const Call& call, const Layer& layer, const at::Tensor& x_NE) {
+  const ModelConfig& config = call.config;
+  const Compute& compute = call.compute;
   const LayerWeights& w = layer.weights;
   const at::Tensor up_NF =
-      Project(x_NE, w.up_proj_FE, w.up_bias_F, layer.packed.up_proj, layer.lora.up_proj);
+      Project(x_NE, w.up_proj_FE, w.up_bias_F, layer.packed.up_proj, layer.lora.up_proj, compute);
   const at::Tensor inner_NF =
-      config.is_mlp_gated ? ops::Activate(config.activation,
-                                          Project(x_NE, w.gate_proj_FE, w.gate_bias_F,
-                                                  layer.packed.gate_proj, layer.lora.gate_proj),
-                                          up_NF)
-                          : ops::Activate(config.activation, up_NF, at::Tensor());
+      config.is_mlp_gated
+          ? ops::Activate(config.activation,
+                          Project(x_NE, w.gate_proj_FE, w.gate_bias_F, layer.packed.gate_proj,
+                                  layer.lora.gate_proj, compute),
+                          up_NF, compute)
+          : ops::Activate(config.activation, up_NF, at::Tensor(), compute);
   return Project(inner_NF, w.down_proj_EF, w.down_bias_E, layer.packed.down_proj,
-                 layer.lora.down_proj);
+                 layer.lora.down_proj, compute);
 }
 
 // One pair of residual blocks: attention, then the feed-forward network; or both on the same x.
 at::Tensor DecoderLayer(const Call& call, const Layer& layer, at::Tensor x_NE) {
   const ModelConfig& config = call.config;
+  const Compute& compute = call.compute;
   const LayerWeights& w = layer.weights;
   const bool is_before = config.norm_placement != NormPlacement::kAfter;
   const bool is_after = config.norm_placement != NormPlacement::kBefore;
   const auto mlp_input = [&] {
-    return is_before ? Norm(config, x_NE, w.mlp_norm_E, w.mlp_norm_bias_E) : x_NE;
+    return is_before ? Norm(config, x_NE, w.mlp_norm_E, w.mlp_norm_bias_E, compute) : x_NE;
   };
   const at::Tensor attention_input_NE =
-      is_before ? Norm(config, x_NE, w.input_norm_E, w.input_norm_bias_E) : x_NE;
+      is_before ? Norm(config, x_NE, w.input_norm_E, w.input_norm_bias_E, compute) : x_NE;
   at::Tensor mlp_input_NE;
   if (config.is_residual_parallel) mlp_input_NE = mlp_input();
 
   at::Tensor attended_NE = Attention(call, layer, attention_input_NE);
-  if (is_after) attended_NE = Norm(config, attended_NE, w.attention_out_norm_E, {});
-  x_NE = ops::Residual(x_NE, attended_NE);
+  if (is_after) attended_NE = Norm(config, attended_NE, w.attention_out_norm_E, {}, compute);
+  x_NE = ops::Residual(x_NE, attended_NE, compute);
 
   if (!config.is_residual_parallel) mlp_input_NE = mlp_input();
-  at::Tensor out_NE = Mlp(config, layer, mlp_input_NE);
-  if (is_after) out_NE = Norm(config, out_NE, w.mlp_out_norm_E, {});
-  return ops::Residual(x_NE, out_NE);
+  at::Tensor out_NE = Mlp(call, layer, mlp_input_NE);
+  if (is_after) out_NE = Norm(config, out_NE, w.mlp_out_norm_E, {}, compute);
+  return ops::Residual(x_NE, out_NE, compute);
 }
 
 at::Tensor Embed(const ModelWeights& weights, const at::Tensor& ids_N,
@@ -164,8 +172,8 @@ at::Tensor Embed(const ModelWeights& weights, const at::Tensor& ids_N,
 
 StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeights* packed,
                                    std::span<const int32_t> token_ids,
-                                   std::span<const int32_t> positions,
-                                   AttentionContext& attention) {
+                                   std::span<const int32_t> positions, AttentionContext& attention,
+                                   const Compute& compute) {
   const ModelConfig& config = weights.config;
   if (token_ids.size() != positions.size()) {
     return InvalidArgument(std::to_string(token_ids.size()) + " tokens with " +
@@ -180,7 +188,8 @@ StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeig
               .positions_N = CopyIds(positions),
               .table_PR = {},
               .sliding_table_PR = {},
-              .attention = attention};
+              .attention = attention,
+              .compute = compute};
     if (weights.rotary != nullptr) call.table_PR = weights.rotary->Covering(int64_t{last} + 1);
     if (weights.sliding_rotary != nullptr) {
       call.sliding_table_PR = weights.sliding_rotary->Covering(int64_t{last} + 1);
@@ -196,19 +205,19 @@ StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeig
                            .lora = weights.lora == nullptr ? no_adapter : weights.lora->layers[i]},
                           x_NE);
     }
-    return Norm(config, x_NE, weights.final_norm_E, weights.final_norm_bias_E);
+    return Norm(config, x_NE, weights.final_norm_E, weights.final_norm_bias_E, compute);
   });
 }
 
 StatusOr<at::Tensor> Logits(const ModelWeights& weights, const PackedWeights* packed,
-                            const at::Tensor& hidden_NE) {
+                            const at::Tensor& hidden_NE, const Compute& compute) {
   ROLLCALL_RETURN_IF_ERROR(CheckLmHead(weights));
   ROLLCALL_RETURN_IF_ERROR(CheckHidden(weights, hidden_NE));
   return GuardExceptions("logits", [&]() -> StatusOr<at::Tensor> {
     at::Tensor logits_NV = ops::Linear(hidden_NE.contiguous(), weights.lm_head_VE, at::Tensor(),
-                                       packed == nullptr ? at::Tensor() : packed->lm_head);
+                                       packed == nullptr ? at::Tensor() : packed->lm_head, compute);
     if (weights.config.logit_softcap == 0) return logits_NV;
-    return ops::SoftCap(std::move(logits_NV), weights.config.logit_softcap);
+    return ops::SoftCap(std::move(logits_NV), weights.config.logit_softcap, compute);
   });
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "services/base/status/status.h"
+#include "services/model/layers/compute.h"
 #include "services/model/tensor.h"
 #include "services/model/weights/model_weights.h"
 
@@ -54,9 +55,10 @@ struct PagedSequence {
   int32_t num_new = 0;
 };
 
-// Reads and writes the pool; no gradients. The spans must outlive the call.
+// Reads and writes the pool; no gradients. The spans and the team must outlive the call.
 std::unique_ptr<AttentionContext> MakePagedAttention(const ModelConfig& config, KvPool pool,
-                                                     std::vector<PagedSequence> sequences);
+                                                     std::vector<PagedSequence> sequences,
+                                                     const Compute& compute = {});
 
 // Weights in the layout that the kernels like, made once per policy version for inference.
 // Training passes null and the kernels pack as they go; the results are the same bits.
@@ -65,14 +67,16 @@ StatusOr<std::shared_ptr<const PackedWeights>> PackWeights(const ModelWeights& w
 
 // Final hidden states after the last norm, float32 [N, E].
 //   token_ids, positions  N entries each; ids in [0, V), positions in [0, max_positions)
-// Differentiable with respect to the weights when they require grad and grad mode is on.
+// Differentiable with respect to the weights when they require grad and grad mode is on. The
+// number of threads changes no bit.
 StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeights* packed,
                                    std::span<const int32_t> token_ids,
-                                   std::span<const int32_t> positions, AttentionContext& attention);
+                                   std::span<const int32_t> positions, AttentionContext& attention,
+                                   const Compute& compute = {});
 
 // float32 [N, V] logits of the given hidden rows, capped where the model caps them. Differentiable.
 StatusOr<at::Tensor> Logits(const ModelWeights& weights, const PackedWeights* packed,
-                            const at::Tensor& hidden_NE);
+                            const at::Tensor& hidden_NE, const Compute& compute = {});
 
 struct TokenLogprobs {
   at::Tensor logprobs_N;  // float32 log softmax(logits / temperature)[target]

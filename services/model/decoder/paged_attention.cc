@@ -13,45 +13,78 @@ namespace {
 
 class PagedAttention final : public AttentionContext {
  public:
-  PagedAttention(const ModelConfig& config, KvPool pool, std::vector<PagedSequence> sequences)
+  PagedAttention(const ModelConfig& config, KvPool pool, std::vector<PagedSequence> sequences,
+                 const Compute& compute)
       : num_layers_(config.num_layers),
         num_heads_(config.num_heads),
         num_kv_heads_(config.num_kv_heads),
         head_dim_(config.head_dim),
         softcap_(static_cast<float>(config.attention_softcap)),
         pool_(pool),
+        compute_(compute),
         sequences_(std::move(sequences)) {
     layers_.reserve(static_cast<size_t>(num_layers_));
     for (int64_t layer = 0; layer < num_layers_; ++layer) {
       layers_.push_back(AttentionOfLayer(config, layer));
     }
-    int64_t longest = 0;
-    for (const PagedSequence& sequence : sequences_) {
-      longest = std::max<int64_t>(longest, int64_t{sequence.num_cached} + sequence.num_new);
-    }
-    scratch_.resize(static_cast<size_t>(AttentionScratch(longest)));
   }
 
   at::Tensor Attend(int64_t layer, const at::Tensor& q, const at::Tensor& k,
                     const at::Tensor& v) override {
-    Check(q.size(0));
+    if (!is_prepared_) Prepare(q.size(0));
     const at::Tensor out = forward::Empty(q.sizes());
-    int64_t row = 0;
-    for (const PagedSequence& sequence : sequences_) {
-      if (sequence.num_new == 0) continue;
-      ListBlocks(sequence, layer);
-      const int64_t at = row * num_kv_heads_ * head_dim_;
-      Append(sequence, k.const_data_ptr<float>() + at, v.const_data_ptr<float>() + at);
-      AttendSequence(sequence, layers_[static_cast<size_t>(layer)], row, q, out);
-      row += sequence.num_new;
-    }
+    const auto num_sequences = static_cast<int64_t>(sequences_.size());
+    compute_.Split(num_sequences, k.numel() * kAppendCost, [&](int64_t begin, int64_t end) {
+      for (int64_t s = begin; s < end; ++s) {
+        Append(static_cast<size_t>(s), layer, k.const_data_ptr<float>(), v.const_data_ptr<float>());
+      }
+    });
+    compute_.Tasks(static_cast<int64_t>(tasks_.size()), [&](int64_t task, int thread) {
+      AttendTask(tasks_[static_cast<size_t>(task)], layer, thread, q, out);
+    });
     return out;
   }
 
  private:
-  // The scheduler's block tables, checked once for all layers.
-  void Check(int64_t num_rows) {
-    if (checked_) return;
+  // Some queries of some kv heads of a sequence, of which the first is query 0 and kv head 0.
+  struct Task {
+    size_t sequence = 0;
+    int64_t first_query = 0;
+    int64_t num_queries = 0;
+    int64_t first_head = 0;
+    int64_t num_heads = 0;
+  };
+
+  // Once for all layers.
+  void Prepare(int64_t num_rows) {
+    Check(num_rows);
+    is_prepared_ = true;
+    first_rows_.reserve(sequences_.size());
+    first_blocks_.reserve(sequences_.size());
+    int64_t longest = 0;
+    int64_t total_cost = 0;
+    int64_t row = 0;
+    for (const PagedSequence& sequence : sequences_) {
+      first_rows_.push_back(row);
+      first_blocks_.push_back(blocks_.size());
+      row += sequence.num_new;
+      if (sequence.num_new == 0) continue;
+      const int64_t num_tokens = int64_t{sequence.num_cached} + sequence.num_new;
+      longest = std::max(longest, num_tokens);
+      total_cost += Cost(sequence);
+      const int64_t num_blocks = (num_tokens + pool_.block_size - 1) / pool_.block_size;
+      for (int64_t i = 0; i < num_blocks; ++i) {
+        const int64_t block = sequence.block_table[static_cast<size_t>(i)];
+        blocks_.push_back(pool_.data + block * num_layers_ * 2 * PlaneSize());
+      }
+    }
+    scratch_size_ = AttentionScratch(longest);
+    scratch_.resize(static_cast<size_t>(scratch_size_ * compute_.num_threads()));
+    for (size_t s = 0; s < sequences_.size(); ++s) AddTasks(s, total_cost);
+  }
+
+  // The scheduler's block tables.
+  void Check(int64_t num_rows) const {
     int64_t total = 0;
     for (const PagedSequence& sequence : sequences_) {
       const int64_t num_tokens = int64_t{sequence.num_cached} + sequence.num_new;
@@ -72,38 +105,59 @@ class PagedAttention final : public AttentionContext {
       throw std::out_of_range("the sequences bring " + std::to_string(total) +
                               " tokens, the call has " + std::to_string(num_rows));
     }
-    checked_ = true;
   }
 
-  // Where this layer lies in each block of the sequence.
-  void ListBlocks(const PagedSequence& sequence, int64_t layer) {
-    const int64_t num_tokens = int64_t{sequence.num_cached} + sequence.num_new;
-    const int64_t num_blocks = (num_tokens + pool_.block_size - 1) / pool_.block_size;
-    const int64_t plane = num_kv_heads_ * pool_.block_size * head_dim_;
-    k_blocks_.resize(static_cast<size_t>(num_blocks));
-    v_blocks_.resize(static_cast<size_t>(num_blocks));
-    for (size_t i = 0; i < k_blocks_.size(); ++i) {
-      k_blocks_[i] =
-          pool_.data + (int64_t{sequence.block_table[i]} * num_layers_ + layer) * 2 * plane;
-      v_blocks_[i] = k_blocks_[i] + plane;
+  // Elements of one layer's keys, or values, in a block.
+  int64_t PlaneSize() const { return num_kv_heads_ * pool_.block_size * head_dim_; }
+
+  // Products of a query and a key, or a weight and a value.
+  int64_t Cost(const PagedSequence& sequence) const {
+    const int64_t num_new = sequence.num_new;
+    return num_new * (sequence.num_cached + (num_new + 1) / 2) * num_heads_ * head_dim_ * 2;
+  }
+
+  // Cuts a sequence that is much of the work between its kv heads, and then its queries.
+  void AddTasks(size_t s, int64_t total_cost) {
+    const PagedSequence& sequence = sequences_[s];
+    if (sequence.num_new == 0) return;
+    const int64_t num_wanted =
+        compute_.NumParts(total_cost, total_cost / forward::kProductsPerElement);
+    const int64_t num_parts = (Cost(sequence) * num_wanted + total_cost - 1) / total_cost;
+    const int64_t head_parts = std::min(num_parts, num_kv_heads_);
+    const int64_t query_parts =
+        std::min((num_parts + head_parts - 1) / head_parts, int64_t{sequence.num_new});
+    for (int64_t i = 0; i < query_parts; ++i) {
+      const int64_t first_query = i * sequence.num_new / query_parts;
+      for (int64_t j = 0; j < head_parts; ++j) {
+        const int64_t first_head = j * num_kv_heads_ / head_parts;
+        tasks_.push_back({.sequence = s,
+                          .first_query = first_query,
+                          .num_queries = (i + 1) * sequence.num_new / query_parts - first_query,
+                          .first_head = first_head,
+                          .num_heads = (j + 1) * num_kv_heads_ / head_parts - first_head});
+      }
     }
   }
 
   // Writes the new tokens' keys and values, block by block.
-  void Append(const PagedSequence& sequence, const float* k, const float* v) {
+  void Append(size_t s, int64_t layer, const float* k, const float* v) const {
+    const PagedSequence& sequence = sequences_[s];
     const int64_t stride = num_kv_heads_ * head_dim_;
+    k += first_rows_[s] * stride;
+    v += first_rows_[s] * stride;
     const int64_t end = int64_t{sequence.num_cached} + sequence.num_new;
     for (int64_t position = sequence.num_cached; position < end;) {
       const int64_t slot = position % pool_.block_size;
       const int64_t count = std::min(pool_.block_size - slot, end - position);
-      const auto block = static_cast<size_t>(position / pool_.block_size);
+      const size_t block = first_blocks_[s] + static_cast<size_t>(position / pool_.block_size);
+      float* keys = blocks_[block] + layer * 2 * PlaneSize();
+      float* values = keys + PlaneSize();
       // All heads are one matrix of [K*D] rows in the block, as they are columns of k.
-      BestCpuKernels().transpose(k, stride, stride, count, k_blocks_[block] + slot,
-                                 pool_.block_size);
+      BestCpuKernels().transpose(k, stride, stride, count, keys + slot, pool_.block_size);
       for (int64_t head = 0; head < num_kv_heads_; ++head) {
-        float* values = v_blocks_[block] + (head * pool_.block_size + slot) * head_dim_;
+        float* rows = values + (head * pool_.block_size + slot) * head_dim_;
         for (int64_t i = 0; i < count; ++i) {
-          std::copy_n(v + i * stride + head * head_dim_, head_dim_, values + i * head_dim_);
+          std::copy_n(v + i * stride + head * head_dim_, head_dim_, rows + i * head_dim_);
         }
       }
       k += count * stride;
@@ -112,31 +166,43 @@ class PagedAttention final : public AttentionContext {
     }
   }
 
-  void AttendSequence(const PagedSequence& sequence, const LayerAttention& layer, int64_t row,
-                      const at::Tensor& q, const at::Tensor& out) {
+  void AttendTask(const Task& task, int64_t layer, int thread, const at::Tensor& q,
+                  const at::Tensor& out) {
+    const LayerAttention& law = layers_[static_cast<size_t>(layer)];
+    const PagedSequence& sequence = sequences_[task.sequence];
+    const int64_t group = num_heads_ / num_kv_heads_;
     const int64_t q_stride = num_heads_ * head_dim_;
     const int64_t head_size = pool_.block_size * head_dim_;
-    BestCpuKernels().attention({.q = q.const_data_ptr<float>() + row * q_stride,
+    const int64_t at = (first_rows_[task.sequence] + task.first_query) * q_stride +
+                       task.first_head * group * head_dim_;
+    const int64_t k_offset = layer * 2 * PlaneSize() + task.first_head * head_size;
+    const float* const* blocks = blocks_.data() + first_blocks_[task.sequence];
+    BestCpuKernels().attention({.q = q.const_data_ptr<float>() + at,
                                 .q_stride = q_stride,
-                                .num_queries = sequence.num_new,
-                                .first_position = sequence.num_cached,
-                                .num_heads = num_heads_,
-                                .num_kv_heads = num_kv_heads_,
+                                .num_queries = task.num_queries,
+                                .first_position = sequence.num_cached + task.first_query,
+                                .num_heads = task.num_heads * group,
+                                .num_kv_heads = task.num_heads,
                                 .head_dim = head_dim_,
                                 .block_size = pool_.block_size,
-                                .k_blocks = k_blocks_.data(),
+                                .k_blocks = blocks,
+                                .k_offset = k_offset,
                                 .k_head_stride = head_size,
-                                .v_blocks = v_blocks_.data(),
+                                .v_blocks = blocks,
+                                .v_offset = k_offset + PlaneSize(),
                                 .v_head_stride = head_size,
                                 .v_stride = head_dim_,
-                                .scale = static_cast<float>(layer.scale),
+                                .scale = static_cast<float>(law.scale),
                                 .softcap = softcap_,
-                                .window = layer.window,
-                                .out = out.mutable_data_ptr<float>() + row * q_stride,
+                                .window = law.window,
+                                .out = out.mutable_data_ptr<float>() + at,
                                 .out_stride = q_stride,
                                 .stats = nullptr,
-                                .scratch = scratch_.data()});
+                                .scratch = scratch_.data() + thread * scratch_size_});
   }
+
+  // Of writing one key and one value, in the elements that Compute counts.
+  static constexpr int64_t kAppendCost = 4;
 
   const int64_t num_layers_;
   const int64_t num_heads_;
@@ -145,18 +211,25 @@ class PagedAttention final : public AttentionContext {
   const float softcap_;
   std::vector<LayerAttention> layers_;
   const KvPool pool_;
+  const Compute compute_;
   const std::vector<PagedSequence> sequences_;
-  bool checked_ = false;
-  std::vector<float*> k_blocks_;
-  std::vector<float*> v_blocks_;
-  std::vector<float> scratch_;
+
+  // Of Prepare; each sequence has a first row in the call and a first block in blocks_.
+  bool is_prepared_ = false;
+  std::vector<int64_t> first_rows_;
+  std::vector<size_t> first_blocks_;
+  std::vector<float*> blocks_;
+  std::vector<Task> tasks_;
+  int64_t scratch_size_ = 0;
+  std::vector<float> scratch_;  // of each thread
 };
 
 }  // namespace
 
 std::unique_ptr<AttentionContext> MakePagedAttention(const ModelConfig& config, KvPool pool,
-                                                     std::vector<PagedSequence> sequences) {
-  return std::make_unique<PagedAttention>(config, pool, std::move(sequences));
+                                                     std::vector<PagedSequence> sequences,
+                                                     const Compute& compute) {
+  return std::make_unique<PagedAttention>(config, pool, std::move(sequences), compute);
 }
 
 }  // namespace rollcall

@@ -30,11 +30,14 @@ struct AttentionArgs {
   int64_t num_kv_heads = 1;
   int64_t head_dim = 0;
   int64_t block_size = 0;
-  // Kv head c of a block at k + c * k_head_stride, transposed: [D][block_size].
+  // Kv head c of block b at k_blocks[b] + k_offset + c * k_head_stride, transposed:
+  // [D][block_size].
   const float* const* k_blocks = nullptr;
+  int64_t k_offset = 0;
   int64_t k_head_stride = 0;
-  // Kv head c of token j of a block at v + c * v_head_stride + j * v_stride.
+  // Kv head c of token j of block b at v_blocks[b] + v_offset + c * v_head_stride + j * v_stride.
   const float* const* v_blocks = nullptr;
+  int64_t v_offset = 0;
   int64_t v_head_stride = 0;
   int64_t v_stride = 0;
   float scale = 1;

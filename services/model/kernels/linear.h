@@ -23,7 +23,8 @@ struct LinearArgs {
   const float* w = nullptr;       // [O, K]; not read when packed is given
   const float* packed = nullptr;  // the packed matrix, or null: panels are packed on the fly
   const float* bias = nullptr;    // [O], or null
-  float* y = nullptr;             // [N, O]
+  float* y = nullptr;             // row n at y + n * y_stride
+  int64_t y_stride = 0;           // 0: O
 };
 
 }  // namespace rollcall

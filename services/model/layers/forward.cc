@@ -17,6 +17,11 @@ const float* Data(const at::Tensor& tensor) { return tensor.const_data_ptr<float
 float* Mutable(const at::Tensor& tensor) { return tensor.mutable_data_ptr<float>(); }
 const int32_t* Ids(const at::Tensor& tensor) { return tensor.const_data_ptr<int32_t>(); }
 
+// An exponential costs more.
+constexpr int64_t kExpCost = 8;
+// Outputs that one task of a product takes at least.
+constexpr int64_t kStripOutputs = 4 * kPanelColumns;
+
 void Require(bool condition, const char* what) {
   if (!condition) throw std::logic_error(what);
 }
@@ -44,72 +49,105 @@ at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float 
   return rows;
 }
 
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::NormOptions& options) {
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::NormOptions& options,
+                   const Compute& compute) {
   const at::Tensor y = Empty(x.sizes());
-  BestCpuKernels().rms_norm({.x = Data(x),
-                             .w = Data(weight),
-                             .num_rows = x.numel() / weight.numel(),
-                             .width = weight.numel(),
-                             .eps = options.eps,
-                             .weight_offset = options.weight_offset,
-                             .y = Mutable(y)});
+  const int64_t width = weight.numel();
+  compute.Split(x.numel() / width, x.numel(), [&](int64_t begin, int64_t end) {
+    BestCpuKernels().rms_norm({.x = Data(x) + begin * width,
+                               .w = Data(weight),
+                               .num_rows = end - begin,
+                               .width = width,
+                               .eps = options.eps,
+                               .weight_offset = options.weight_offset,
+                               .y = Mutable(y) + begin * width});
+  });
   return y;
 }
 
 at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
-                     double eps) {
+                     double eps, const Compute& compute) {
   const at::Tensor y = Empty(x_NE.sizes());
-  BestCpuKernels().layer_norm({.x = Data(x_NE),
-                               .w = Data(weight_E),
-                               .b = Data(bias_E),
-                               .num_rows = x_NE.size(0),
-                               .width = x_NE.size(1),
-                               .eps = eps,
-                               .y = Mutable(y)});
+  const int64_t width = x_NE.size(1);
+  compute.Split(x_NE.size(0), x_NE.numel(), [&](int64_t begin, int64_t end) {
+    BestCpuKernels().layer_norm({.x = Data(x_NE) + begin * width,
+                                 .w = Data(weight_E),
+                                 .b = Data(bias_E),
+                                 .num_rows = end - begin,
+                                 .width = width,
+                                 .eps = eps,
+                                 .y = Mutable(y) + begin * width});
+  });
   return y;
 }
 
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
-                  const at::Tensor& packed) {
+                  const at::Tensor& packed, const Compute& compute) {
   Require(x_NE.is_contiguous() && w_OE.is_contiguous() && x_NE.size(1) == w_OE.size(1),
           "Linear: shapes of input and weight do not fit");
-  const at::Tensor y = Empty({x_NE.size(0), w_OE.size(0)});
-  BestCpuKernels().linear({.x = Data(x_NE),
-                           .num_rows = x_NE.size(0),
-                           .depth = x_NE.size(1),
-                           .num_outputs = w_OE.size(0),
-                           .w = Data(w_OE),
-                           .packed = packed.defined() ? Data(packed) : nullptr,
-                           .bias = bias_O.defined() ? Data(bias_O) : nullptr,
-                           .y = Mutable(y)});
+  const int64_t num_rows = x_NE.size(0);
+  const int64_t depth = x_NE.size(1);
+  const int64_t num_outputs = w_OE.size(0);
+  const at::Tensor y = Empty({num_rows, num_outputs});
+  // Cut between strips of columns: those that a small batch reads side by side stay together.
+  const int64_t num_strips = (num_outputs + kStripOutputs - 1) / kStripOutputs;
+  const int64_t cost = num_rows * depth * num_outputs / kProductsPerElement;
+  compute.Split(num_strips, cost, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kStripOutputs;
+    BestCpuKernels().linear({.x = Data(x_NE),
+                             .num_rows = num_rows,
+                             .depth = depth,
+                             .num_outputs = std::min(end * kStripOutputs, num_outputs) - first,
+                             .w = Data(w_OE) + first * depth,
+                             .packed = packed.defined() ? Data(packed) + first * depth : nullptr,
+                             .bias = bias_O.defined() ? Data(bias_O) + first : nullptr,
+                             .y = Mutable(y) + first,
+                             .y_stride = num_outputs});
+  });
   return y;
 }
 
 void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PR,
-                   const at::Tensor& positions_N, float direction) {
-  BestCpuKernels().rotary({.x = Mutable(x_NO),
-                           .num_rows = x_NO.size(0),
-                           .num_heads = x_NO.size(1) / head_dim,
-                           .head_dim = head_dim,
-                           .rotary_dim = table_PR.size(1),
-                           .table = Data(table_PR),
-                           .positions = Ids(positions_N),
-                           .direction = direction});
+                   const at::Tensor& positions_N, float direction, const Compute& compute) {
+  const int64_t width = x_NO.size(1);
+  compute.Split(x_NO.size(0), x_NO.numel(), [&](int64_t begin, int64_t end) {
+    BestCpuKernels().rotary({.x = Mutable(x_NO) + begin * width,
+                             .num_rows = end - begin,
+                             .num_heads = width / head_dim,
+                             .head_dim = head_dim,
+                             .rotary_dim = table_PR.size(1),
+                             .table = Data(table_PR),
+                             .positions = Ids(positions_N) + begin,
+                             .direction = direction});
+  });
 }
 
-at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up,
+                    const Compute& compute) {
   const at::Tensor y = Empty(gate.sizes());
-  BestCpuKernels().activate({.activation = activation,
-                             .gate = Data(gate),
-                             .up = up.defined() ? Data(up) : nullptr,
-                             .size = gate.numel(),
-                             .y = Mutable(y)});
+  compute.Split(gate.numel(), gate.numel() * kExpCost, [&](int64_t begin, int64_t end) {
+    BestCpuKernels().activate({.activation = activation,
+                               .gate = Data(gate) + begin,
+                               .up = up.defined() ? Data(up) + begin : nullptr,
+                               .size = end - begin,
+                               .y = Mutable(y) + begin});
+  });
   return y;
 }
 
-void SoftCapInPlace(const at::Tensor& x, double cap) {
-  BestCpuKernels().soft_cap(
-      {.x = Data(x), .size = x.numel(), .cap = static_cast<float>(cap), .y = Mutable(x)});
+void SoftCapInPlace(const at::Tensor& x, double cap, const Compute& compute) {
+  compute.Split(x.numel(), x.numel() * kExpCost, [&](int64_t begin, int64_t end) {
+    BestCpuKernels().soft_cap({.x = Data(x) + begin,
+                               .size = end - begin,
+                               .cap = static_cast<float>(cap),
+                               .y = Mutable(x) + begin});
+  });
+}
+
+void AddInPlace(const at::Tensor& x, const at::Tensor& y, const Compute& compute) {
+  compute.Split(x.numel(), x.numel(), [&](int64_t begin, int64_t end) {
+    BestCpuKernels().add(Data(x) + begin, Data(y) + begin, end - begin, Mutable(x) + begin);
+  });
 }
 
 at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -1,27 +1,35 @@
 // The forward computations behind ops.h, without gradients: plain calls of the kernels on fresh
-// tensors.
+// tensors, on the threads of `compute`.
 #pragma once
 
 #include <cstdint>
 
+#include "services/model/layers/compute.h"
 #include "services/model/layers/ops.h"
 #include "services/model/tensor.h"
 
 namespace rollcall::forward {
 
+// A product costs less than an element that Compute counts.
+constexpr int64_t kProductsPerElement = 4;
+
 // Uninitialised float32 memory, without the dispatcher.
 at::Tensor Empty(at::IntArrayRef shape);
 
 at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale);
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::NormOptions& options);
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::NormOptions& options,
+                   const Compute& compute = {});
 at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
-                     double eps);
+                     double eps, const Compute& compute = {});
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
-                  const at::Tensor& packed);
+                  const at::Tensor& packed, const Compute& compute = {});
 void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PR,
-                   const at::Tensor& positions_N, float direction);
-at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up);
-void SoftCapInPlace(const at::Tensor& x, double cap);
+                   const at::Tensor& positions_N, float direction, const Compute& compute = {});
+at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up,
+                    const Compute& compute = {});
+void SoftCapInPlace(const at::Tensor& x, double cap, const Compute& compute = {});
+// x += y
+void AddInPlace(const at::Tensor& x, const at::Tensor& y, const Compute& compute = {});
 
 // With `stats` [N, 2H] defined, what the gradient needs is written to it.
 at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -381,50 +381,52 @@ at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float 
   return forward::Embedding(table_VE, ids_N, scale);
 }
 
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const NormOptions& options) {
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const NormOptions& options,
+                   const Compute& compute) {
   if (Records(x, weight)) return RmsNormFunction::apply(x, weight, options);
-  return forward::RmsNorm(x, weight, options);
+  return forward::RmsNorm(x, weight, options, compute);
 }
 
 at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
-                     double eps) {
+                     double eps, const Compute& compute) {
   if (Records(x_NE, weight_E, bias_E)) {
     return LayerNormFunction::apply(x_NE, weight_E, bias_E, eps);
   }
-  return forward::LayerNorm(x_NE, weight_E, bias_E, eps);
+  return forward::LayerNorm(x_NE, weight_E, bias_E, eps, compute);
 }
 
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
-                  const at::Tensor& packed) {
+                  const at::Tensor& packed, const Compute& compute) {
   if (Records(x_NE, w_OE)) {
     return LinearFunction::apply(x_NE, w_OE, Optional(bias_O), Optional(packed));
   }
-  return forward::Linear(x_NE, w_OE, bias_O, packed);
+  return forward::Linear(x_NE, w_OE, bias_O, packed, compute);
 }
 
 at::Tensor Rotary(at::Tensor x_NO, int64_t head_dim, const at::Tensor& table_PR,
-                  const at::Tensor& positions_N) {
+                  const at::Tensor& positions_N, const Compute& compute) {
   if (Records(x_NO)) return RotaryFunction::apply(x_NO, head_dim, table_PR, positions_N);
-  forward::RotaryInPlace(x_NO, head_dim, table_PR, positions_N, 1.0F);
+  forward::RotaryInPlace(x_NO, head_dim, table_PR, positions_N, 1.0F, compute);
   return x_NO;
 }
 
-at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up,
+                    const Compute& compute) {
   if (Records(gate) || (up.defined() && Records(up))) {
     return ActivateFunction::apply(activation, gate, Optional(up));
   }
-  return forward::Activate(activation, gate, up);
+  return forward::Activate(activation, gate, up, compute);
 }
 
-at::Tensor SoftCap(at::Tensor x, double cap) {
+at::Tensor SoftCap(at::Tensor x, double cap, const Compute& compute) {
   if (Records(x)) return SoftCapFunction::apply(x, cap);
-  forward::SoftCapInPlace(x, cap);
+  forward::SoftCapInPlace(x, cap, compute);
   return x;
 }
 
-at::Tensor Residual(at::Tensor x, const at::Tensor& y) {
+at::Tensor Residual(at::Tensor x, const at::Tensor& y, const Compute& compute) {
   if (Records(x, y)) return at::add(x, y);
-  BestCpuKernels().add(Data(x), Data(y), x.numel(), Mutable(x));
+  forward::AddInPlace(x, y, compute);
   return x;
 }
 

@@ -3,13 +3,15 @@
 // changes the forward's bits.
 //
 // All tensors are float32, contiguous, on the CPU. They throw on misuse (callers stand behind
-// GuardExceptions). Letters: N tokens, E width of the input, O width of the output, V vocabulary.
+// GuardExceptions). `compute` serves what records no gradient. Letters: N tokens, E width of the
+// input, O width of the output, V vocabulary.
 #pragma once
 
 #include <cstdint>
 #include <utility>
 
 #include "services/model/config/activation.h"
+#include "services/model/layers/compute.h"
 #include "services/model/tensor.h"
 
 namespace rollcall::ops {
@@ -22,27 +24,29 @@ struct NormOptions {
   float weight_offset = 0;  // added to the weight
 };
 // Over groups of weight.numel() neighbours: whole rows, or each head by itself.
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const NormOptions& options);
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const NormOptions& options,
+                   const Compute& compute = {});
 at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
-                     double eps);
+                     double eps, const Compute& compute = {});
 
 // x_NE times w_OE transposed, plus bias_O unless undefined. `packed` is PackLinear's form of w_OE
 // or undefined.
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
-                  const at::Tensor& packed);
+                  const at::Tensor& packed, const Compute& compute = {});
 
 // Turns x_NO = [N, heads * head_dim] in place. positions_N int32; table_PR from RotaryTable.
 at::Tensor Rotary(at::Tensor x_NO, int64_t head_dim, const at::Tensor& table_PR,
-                  const at::Tensor& positions_N);
+                  const at::Tensor& positions_N, const Compute& compute = {});
 
 // act(gate) * up, or act(gate) where up is undefined.
-at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up);
+at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up,
+                    const Compute& compute = {});
 
 // cap * tanh(x / cap); may reuse x's memory when no gradient is recorded.
-at::Tensor SoftCap(at::Tensor x, double cap);
+at::Tensor SoftCap(at::Tensor x, double cap, const Compute& compute = {});
 
 // x + y; may reuse x's memory when no gradient is recorded.
-at::Tensor Residual(at::Tensor x, const at::Tensor& y);
+at::Tensor Residual(at::Tensor x, const at::Tensor& y, const Compute& compute = {});
 
 struct AttentionShape {
   int64_t num_heads = 0;

@@ -282,8 +282,8 @@ static Row MakeRow(const AttentionArgs& args, int64_t query, int64_t head) {
   return {args.q + query * args.q_stride + head * args.head_dim,
           args.out + query * args.out_stride + head * args.head_dim,
           args.stats == nullptr ? nullptr : args.stats + 2 * (query * args.num_heads + head),
-          kv_head * args.k_head_stride,
-          kv_head * args.v_head_stride,
+          args.k_offset + kv_head * args.k_head_stride,
+          args.v_offset + kv_head * args.v_head_stride,
           is_windowed ? num_keys - args.window : 0,
           num_keys};
 }

@@ -39,7 +39,7 @@ static void WideTile(const LinearArgs& args, const float* panels, int64_t first_
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
-      Store(args.y + r * args.num_outputs + first_output + v * kLanes, acc[r][v]);
+      Store(args.y + r * args.y_stride + first_output + v * kLanes, acc[r][v]);
     }
   }
 }
@@ -98,15 +98,17 @@ static void LinearBlocked(const LinearArgs& args, int64_t first_output) {
                      .a_stride = args.depth,
                      .b = panel,
                      .b_stride = kPanelColumns,
-                     .c = args.y + n * args.num_outputs + first,
-                     .c_stride = args.num_outputs},
+                     .c = args.y + n * args.y_stride + first,
+                     .c_stride = args.y_stride},
                     rows, columns, depth, k > 0);
       }
     }
   }
 }
 
-static void Linear(const LinearArgs& args) {
+static void Linear(const LinearArgs& given) {
+  LinearArgs args = given;
+  if (args.y_stride == 0) args.y_stride = args.num_outputs;
   int64_t first_output = 0;
   if (args.packed != nullptr && args.num_rows >= 1 && args.num_rows <= kWideMaxRows) {
     constexpr int64_t kWideColumns = kWidePanels * kPanelColumns;
@@ -120,7 +122,7 @@ static void Linear(const LinearArgs& args) {
   LinearBlocked(args, first_output);
   if (args.bias == nullptr) return;
   for (int64_t n = 0; n < args.num_rows; ++n) {
-    float* y = args.y + n * args.num_outputs;
+    float* y = args.y + n * args.y_stride;
     for (int64_t o = 0; o < args.num_outputs; o += kLanes) {
       const int64_t left = args.num_outputs - o;
       StoreUpTo(y + o, left, Add(LoadUpTo(y + o, left), LoadUpTo(args.bias + o, left)));

@@ -141,7 +141,7 @@ struct Chunk {
 
 // One call over chunks of several sequences.
 void Step(const ModelWeights& weights, const PackedWeights* packed, KvPool pool,
-          const std::vector<Chunk>& chunks) {
+          const std::vector<Chunk>& chunks, const Compute& compute = {}) {
   Tokens tokens;
   Tokens positions;
   std::vector<PagedSequence> parts;
@@ -152,10 +152,10 @@ void Step(const ModelWeights& weights, const PackedWeights* packed, KvPool pool,
       tokens.push_back(sequence->tokens[static_cast<size_t>(sequence->num_cached + i)]);
     }
   }
-  const auto attention = MakePagedAttention(weights.config, pool, parts);
+  const auto attention = MakePagedAttention(weights.config, pool, parts, compute);
   REQUIRE_OK_AND_ASSIGN(const at::Tensor hidden_NE,
-                        DecoderHidden(weights, packed, tokens, positions, *attention));
-  REQUIRE_OK_AND_ASSIGN(const at::Tensor logits_NV, Logits(weights, packed, hidden_NE));
+                        DecoderHidden(weights, packed, tokens, positions, *attention, compute));
+  REQUIRE_OK_AND_ASSIGN(const at::Tensor logits_NV, Logits(weights, packed, hidden_NE, compute));
   const float* row = logits_NV.const_data_ptr<float>();
   for (const auto& [sequence, num_new] : chunks) {
     sequence->logits.insert(sequence->logits.end(), row, row + num_new * 61);
@@ -263,6 +263,51 @@ TEST_CASE("Decoder: any schedule through the paged cache is the packed forward, 
           INFO("sequence " << s);
           CHECK(SameBits(cached[s].logits, want[s]));
         }
+      }
+    }
+  }
+}
+
+// Wide enough that every operation is cut between threads, and heads and queries between tasks.
+TEST_CASE("Decoder: the number of threads changes no bit", "[unit][model][torch]") {
+  const at::NoGradGuard no_grad;
+  CounterRandom random(8);
+  ModelConfig config = Config(8, 2, 32);
+  config.hidden_size = 256;
+  config.intermediate_size = 700;
+  config.max_positions = 512;
+  config.logit_softcap = 30;
+  const ModelWeights weights = RandomWeights(config);
+  REQUIRE_OK_AND_ASSIGN(const auto packed, PackWeights(weights));
+  const std::vector<Tokens> sequences = {RandomTokens(random, 300), RandomTokens(random, 9),
+                                         RandomTokens(random, 120)};
+  const std::vector<Floats> want = PackedLogits(weights, nullptr, sequences);
+  for (const int num_threads : {1, 2, 3, 8}) {
+    ThreadTeam team(num_threads);
+    for (const uint64_t max_chunk : {1, 200}) {
+      Pool pool(config, 40, 16);
+      std::vector<CachedSequence> cached;
+      int32_t next_block = 0;
+      for (const Tokens& tokens : sequences) {
+        CachedSequence& sequence = cached.emplace_back(CachedSequence{.tokens = tokens});
+        for (size_t t = 0; t < tokens.size(); t += 16) sequence.block_table.push_back(next_block++);
+      }
+      for (bool is_done = false; !is_done;) {
+        is_done = true;
+        std::vector<Chunk> chunks;
+        for (CachedSequence& sequence : cached) {
+          const auto left = static_cast<uint64_t>(sequence.tokens.size()) - sequence.num_cached;
+          // A single token only now and then: the rest of the prompt goes in one step.
+          const uint64_t size = sequence.num_cached < 100 ? 100 : max_chunk;
+          if (left == 0) continue;
+          is_done = false;
+          chunks.push_back({&sequence, static_cast<int32_t>(std::min(left, size))});
+        }
+        Step(weights, packed.get(), pool.view, chunks, {.team = &team});
+      }
+      for (size_t s = 0; s < sequences.size(); ++s) {
+        INFO(num_threads << " threads, chunk " << max_chunk << ", sequence " << s);
+        CHECK(SameBits(cached[s].logits, want[s]));
       }
     }
   }

@@ -177,7 +177,10 @@ Status FillWeights(const std::vector<TensorLayout>& layout, std::span<const std:
 }  // namespace
 
 int64_t KvBlockBytes(const ModelConfig& config, int32_t block_size) {
-  return config.num_layers * 2 * config.num_kv_heads * block_size * config.head_dim *
+  // Two numbers of bfloat16 in the place of a float.
+  const int64_t row_floats =
+      config.precision == Precision::kBFloat16 ? (config.head_dim + 1) / 2 : config.head_dim;
+  return config.num_layers * 2 * config.num_kv_heads * block_size * row_floats *
          static_cast<int64_t>(sizeof(float));
 }
 

@@ -13,6 +13,7 @@
 #include "services/base/status/status.h"
 #include "services/base/tensor/host_tensor.h"
 #include "services/model/config/activation.h"
+#include "services/model/config/precision.h"
 #include "services/model/config/rope.h"
 
 namespace rollcall {
@@ -86,6 +87,7 @@ struct ModelConfig {
   std::vector<uint8_t> sliding_layers;  // one entry a layer, 1: sliding; empty: none is
   RopeConfig sliding_rope;
   int64_t declared_positions = 0;  // what config.json says where fewer are taken; 0: the same
+  Precision precision = Precision::kFloat32;  // of computing; the job's choice, not config.json's
 
   bool operator==(const ModelConfig&) const = default;
 };

@@ -62,6 +62,10 @@ at::Tensor Norm(const ModelConfig& config, const at::Tensor& x_NE, const at::Ten
       compute);
 }
 
+Compute In(Precision precision, const Compute& compute) {
+  return {.team = compute.team, .precision = precision};
+}
+
 // What all layers of one call share.
 struct Call {
   const ModelConfig& config;
@@ -69,7 +73,7 @@ struct Call {
   at::Tensor table_PR;          // undefined with learned positions
   at::Tensor sliding_table_PR;  // of the sliding layers where they turn otherwise
   AttentionContext& attention;
-  const Compute& compute;
+  Compute compute;
 };
 
 // w x + b, and scale * B (A x) where the projection has an adapter.
@@ -189,7 +193,7 @@ StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeig
               .table_PR = {},
               .sliding_table_PR = {},
               .attention = attention,
-              .compute = compute};
+              .compute = In(config.precision, compute)};
     if (weights.rotary != nullptr) call.table_PR = weights.rotary->Covering(int64_t{last} + 1);
     if (weights.sliding_rotary != nullptr) {
       call.sliding_table_PR = weights.sliding_rotary->Covering(int64_t{last} + 1);
@@ -215,7 +219,8 @@ StatusOr<at::Tensor> Logits(const ModelWeights& weights, const PackedWeights* pa
   ROLLCALL_RETURN_IF_ERROR(CheckHidden(weights, hidden_NE));
   return GuardExceptions("logits", [&]() -> StatusOr<at::Tensor> {
     at::Tensor logits_NV = ops::Linear(hidden_NE.contiguous(), weights.lm_head_VE, at::Tensor(),
-                                       packed == nullptr ? at::Tensor() : packed->lm_head, compute);
+                                       packed == nullptr ? at::Tensor() : packed->lm_head,
+                                       In(weights.config.precision, compute));
     if (weights.config.logit_softcap == 0) return logits_NV;
     return ops::SoftCap(std::move(logits_NV), weights.config.logit_softcap, compute);
   });
@@ -241,7 +246,9 @@ StatusOr<TokenLogprobs> ComputeTokenLogprobs(const ModelWeights& weights,
     const auto [logprobs_N, entropy_N] =
         ops::TokenLogprobs(hidden_NE.contiguous(), weights.lm_head_VE,
                            packed == nullptr ? at::Tensor() : packed->lm_head, CopyIds(targets_N),
-                           {.temperature = temperature, .softcap = weights.config.logit_softcap});
+                           {.temperature = temperature,
+                            .softcap = weights.config.logit_softcap,
+                            .precision = weights.config.precision});
     return TokenLogprobs{logprobs_N, entropy_N};
   });
 }

@@ -5,6 +5,9 @@
 // the batch (batch-invariant), so a log-probability is the same number, bit for bit, whether it
 // was computed in a decode step, in a prefill of any chunking, or in a training batch.
 //
+// A model computes in the precision of its config: see docs/kernels.md for the law of each. The
+// heads of values and scores are always float32.
+//
 // Letters: N tokens in this call (all sequences one after the other), V vocabulary, E hidden,
 // H query heads, K kv heads, D head dim.
 #pragma once
@@ -39,9 +42,10 @@ std::unique_ptr<AttentionContext> MakePackedAttention(const ModelConfig& config,
 // A pool of fixed-size KV blocks: block b, layer l is
 //   data + ((b * num_layers + l) * 2 + (0 for K, 1 for V)) * K * block_size * D floats,
 // block-major: one block is contiguous over all layers, so that copying or moving a block is one
-// memcpy. Inside, values are laid out [K][block_size][D] and keys transposed, [K][D][block_size],
-// so that one vector holds a dimension of sixteen keys. A block_size that is a multiple of 16 is
-// the fast one; any size gives the same bits.
+// memcpy. In bfloat16 a float holds a pair, and D is that of pairs (see kernels/attention.h).
+// Inside, values are laid out [K][block_size][D] and keys transposed, [K][D][block_size], so that
+// one vector holds a dimension of sixteen keys. A block_size that is a multiple of 16 is the fast
+// one; any size gives the same bits.
 struct KvPool {
   float* data = nullptr;
   int64_t num_blocks = 0;
@@ -60,7 +64,8 @@ std::unique_ptr<AttentionContext> MakePagedAttention(const ModelConfig& config, 
                                                      std::vector<PagedSequence> sequences,
                                                      const Compute& compute = {});
 
-// Weights in the layout that the kernels like, made once per policy version for inference.
+// Weights in the layout that the kernels like, made once per policy version for inference, in the
+// precision of the model.
 // Training passes null and the kernels pack as they go; the results are the same bits.
 struct PackedWeights;
 StatusOr<std::shared_ptr<const PackedWeights>> PackWeights(const ModelWeights& weights);

@@ -21,7 +21,8 @@ class PackedAttention final : public AttentionContext {
                          .head_dim = config.head_dim,
                          .scale = attention.scale,
                          .softcap = config.attention_softcap,
-                         .window = attention.window});
+                         .window = attention.window,
+                         .precision = config.precision});
     }
     if (starts.empty()) return;
     std::memcpy(starts_.mutable_data_ptr<int32_t>(), starts.data(), starts_.nbytes());

@@ -1,4 +1,5 @@
-// What PackWeights makes: every matrix in the panels of kernels/linear.h.
+// What PackWeights makes: every matrix in the panels of kernels/linear.h, float32 or int32 (pairs
+// of bfloat16).
 #pragma once
 
 #include <vector>

@@ -7,7 +7,6 @@
 #include "services/model/kernels/cpu_kernels.h"
 #include "services/model/layers/forward.h"
 
-// Letters: K kv heads, D head dim, B tokens of a block.
 namespace rollcall {
 namespace {
 
@@ -19,6 +18,8 @@ class PagedAttention final : public AttentionContext {
         num_heads_(config.num_heads),
         num_kv_heads_(config.num_kv_heads),
         head_dim_(config.head_dim),
+        is_bf16_(config.precision == Precision::kBFloat16),
+        row_lanes_(is_bf16_ ? NumBf16Pairs(head_dim_) : head_dim_),
         softcap_(static_cast<float>(config.attention_softcap)),
         pool_(pool),
         compute_(compute),
@@ -33,10 +34,17 @@ class PagedAttention final : public AttentionContext {
                     const at::Tensor& v) override {
     if (!is_prepared_) Prepare(q.size(0));
     const at::Tensor out = forward::Empty(q.sizes());
+    at::Tensor k_lanes = k;
+    if (is_bf16_) {
+      k_lanes = forward::PairRows(k.const_data_ptr<float>(), k.size(0) * num_kv_heads_, head_dim_,
+                                  compute_);
+    }
+    const auto* keys = static_cast<const float*>(k_lanes.const_data_ptr());
     const auto num_sequences = static_cast<int64_t>(sequences_.size());
     compute_.Split(num_sequences, k.numel() * kAppendCost, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) {
-        Append(static_cast<size_t>(s), layer, k.const_data_ptr<float>(), v.const_data_ptr<float>());
+        AppendKeys(static_cast<size_t>(s), layer, keys);
+        AppendValues(static_cast<size_t>(s), layer, v.const_data_ptr<float>());
       }
     });
     compute_.Tasks(static_cast<int64_t>(tasks_.size()), [&](int64_t task, int thread) {
@@ -107,8 +115,8 @@ class PagedAttention final : public AttentionContext {
     }
   }
 
-  // Elements of one layer's keys, or values, in a block.
-  int64_t PlaneSize() const { return num_kv_heads_ * pool_.block_size * head_dim_; }
+  // Floats of one layer's keys, or values, in a block.
+  int64_t PlaneSize() const { return num_kv_heads_ * pool_.block_size * row_lanes_; }
 
   // Products of a query and a key, or a weight and a value.
   int64_t Cost(const PagedSequence& sequence) const {
@@ -139,31 +147,47 @@ class PagedAttention final : public AttentionContext {
     }
   }
 
-  // Writes the new tokens' keys and values, block by block.
-  void Append(size_t s, int64_t layer, const float* k, const float* v) const {
+  // fn(planes of the block, its slot, offset of the first token, number of tokens) for every part
+  // of the new tokens that lies in one block.
+  template <typename Fn>
+  void ForEachPart(size_t s, int64_t layer, const Fn& fn) const {
     const PagedSequence& sequence = sequences_[s];
-    const int64_t stride = num_kv_heads_ * head_dim_;
-    k += first_rows_[s] * stride;
-    v += first_rows_[s] * stride;
     const int64_t end = int64_t{sequence.num_cached} + sequence.num_new;
     for (int64_t position = sequence.num_cached; position < end;) {
       const int64_t slot = position % pool_.block_size;
       const int64_t count = std::min(pool_.block_size - slot, end - position);
       const size_t block = first_blocks_[s] + static_cast<size_t>(position / pool_.block_size);
-      float* keys = blocks_[block] + layer * 2 * PlaneSize();
-      float* values = keys + PlaneSize();
-      // All heads are one matrix of [K*D] rows in the block, as they are columns of k.
-      BestCpuKernels().transpose(k, stride, stride, count, keys + slot, pool_.block_size);
-      for (int64_t head = 0; head < num_kv_heads_; ++head) {
-        float* rows = values + (head * pool_.block_size + slot) * head_dim_;
-        for (int64_t i = 0; i < count; ++i) {
-          std::copy_n(v + i * stride + head * head_dim_, head_dim_, rows + i * head_dim_);
-        }
-      }
-      k += count * stride;
-      v += count * stride;
+      fn(blocks_[block] + layer * 2 * PlaneSize(), slot, position - sequence.num_cached, count);
       position += count;
     }
+  }
+
+  void AppendKeys(size_t s, int64_t layer, const float* k) const {
+    // All heads are one matrix of rows in the block, as they are columns of k.
+    const int64_t width = num_kv_heads_ * row_lanes_;
+    k += first_rows_[s] * width;
+    ForEachPart(s, layer, [&](float* keys, int64_t slot, int64_t first, int64_t count) {
+      BestCpuKernels().transpose(k + first * width, width, width, count, keys + slot,
+                                 pool_.block_size);
+    });
+  }
+
+  void AppendValues(size_t s, int64_t layer, const float* v) const {
+    const int64_t width = num_kv_heads_ * head_dim_;
+    v += first_rows_[s] * width;
+    ForEachPart(s, layer, [&](float* keys, int64_t slot, int64_t first, int64_t count) {
+      for (int64_t head = 0; head < num_kv_heads_; ++head) {
+        float* to = keys + PlaneSize() + (head * pool_.block_size + slot) * row_lanes_;
+        const float* from = v + first * width + head * head_dim_;
+        for (int64_t i = 0; i < count; ++i, from += width, to += row_lanes_) {
+          if (is_bf16_) {
+            BestCpuKernels().pair_halves(from, head_dim_, reinterpret_cast<Bf16Pair*>(to));
+          } else {
+            std::copy_n(from, head_dim_, to);
+          }
+        }
+      }
+    });
   }
 
   void AttendTask(const Task& task, int64_t layer, int thread, const at::Tensor& q,
@@ -172,33 +196,38 @@ class PagedAttention final : public AttentionContext {
     const PagedSequence& sequence = sequences_[task.sequence];
     const int64_t group = num_heads_ / num_kv_heads_;
     const int64_t q_stride = num_heads_ * head_dim_;
-    const int64_t head_size = pool_.block_size * head_dim_;
+    const int64_t head_size = pool_.block_size * row_lanes_;
     const int64_t at = (first_rows_[task.sequence] + task.first_query) * q_stride +
                        task.first_head * group * head_dim_;
     const int64_t k_offset = layer * 2 * PlaneSize() + task.first_head * head_size;
     const float* const* blocks = blocks_.data() + first_blocks_[task.sequence];
-    BestCpuKernels().attention({.q = q.const_data_ptr<float>() + at,
-                                .q_stride = q_stride,
-                                .num_queries = task.num_queries,
-                                .first_position = sequence.num_cached + task.first_query,
-                                .num_heads = task.num_heads * group,
-                                .num_kv_heads = task.num_heads,
-                                .head_dim = head_dim_,
-                                .block_size = pool_.block_size,
-                                .k_blocks = blocks,
-                                .k_offset = k_offset,
-                                .k_head_stride = head_size,
-                                .v_blocks = blocks,
-                                .v_offset = k_offset + PlaneSize(),
-                                .v_head_stride = head_size,
-                                .v_stride = head_dim_,
-                                .scale = static_cast<float>(law.scale),
-                                .softcap = softcap_,
-                                .window = law.window,
-                                .out = out.mutable_data_ptr<float>() + at,
-                                .out_stride = q_stride,
-                                .stats = nullptr,
-                                .scratch = scratch_.data() + thread * scratch_size_});
+    const AttentionArgs args{.q = q.const_data_ptr<float>() + at,
+                             .q_stride = q_stride,
+                             .num_queries = task.num_queries,
+                             .first_position = sequence.num_cached + task.first_query,
+                             .num_heads = task.num_heads * group,
+                             .num_kv_heads = task.num_heads,
+                             .head_dim = head_dim_,
+                             .block_size = pool_.block_size,
+                             .k_blocks = blocks,
+                             .k_offset = k_offset,
+                             .k_head_stride = head_size,
+                             .v_blocks = blocks,
+                             .v_offset = k_offset + PlaneSize(),
+                             .v_head_stride = head_size,
+                             .v_stride = row_lanes_,
+                             .scale = static_cast<float>(law.scale),
+                             .softcap = softcap_,
+                             .window = law.window,
+                             .out = out.mutable_data_ptr<float>() + at,
+                             .out_stride = q_stride,
+                             .stats = nullptr,
+                             .scratch = scratch_.data() + thread * scratch_size_};
+    if (is_bf16_) {
+      BestCpuKernels().attention_bf16(args);
+    } else {
+      BestCpuKernels().attention(args);
+    }
   }
 
   // Of writing one key and one value, in the elements that Compute counts.
@@ -208,6 +237,8 @@ class PagedAttention final : public AttentionContext {
   const int64_t num_heads_;
   const int64_t num_kv_heads_;
   const int64_t head_dim_;
+  const bool is_bf16_;
+  const int64_t row_lanes_;  // floats, or pairs, of one head's key or value
   const float softcap_;
   std::vector<LayerAttention> layers_;
   const KvPool pool_;

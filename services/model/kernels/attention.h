@@ -8,6 +8,9 @@
 //
 // A score s becomes s * scale, or cap * tanh(s * scale / cap), before the softmax.
 //
+// Keys and values may be bfloat16 pairs: the rest of the law stays, so the result is that of
+// float32 with rounded keys and values, bit for bit.
+//
 // Letters: Q queries, T keys, H query heads, K kv heads, D head dim. Query head h uses kv head
 // h / (H / K).
 #pragma once
@@ -19,6 +22,10 @@ namespace rollcall {
 // Queries of one tile of the gradient.
 constexpr int64_t kAttentionGradRows = 32;
 
+// As bfloat16, a pointer to floats points to pairs, D is NumBf16Pairs(D) in the layouts below, and
+// strides and offsets count pairs. A key's pairs are neighbours along d; those of a value are made
+// by pair_halves.
+//
 // Keys and values lie in blocks of block_size tokens; the last block may be partly filled. Padding
 // of a block is read but never used.
 struct AttentionArgs {

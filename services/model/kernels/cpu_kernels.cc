@@ -4,12 +4,17 @@ namespace rollcall {
 
 extern const CpuKernels kPortableKernels;
 #if defined(__x86_64__)
+extern const CpuKernels kAvx512Bf16Kernels;
 extern const CpuKernels kAvx512Kernels;
 extern const CpuKernels kAvx2Kernels;
 #endif
 
 int64_t PackedSize(int64_t num_outputs, int64_t depth) {
   return (num_outputs + kPanelColumns - 1) / kPanelColumns * kPanelColumns * depth;
+}
+
+int64_t Bf16PackedSize(int64_t num_outputs, int64_t depth) {
+  return PackedSize(num_outputs, NumBf16Pairs(depth));
 }
 
 int64_t AttentionScratch(int64_t num_keys) {
@@ -26,7 +31,12 @@ std::vector<const CpuKernels*> AvailableCpuKernels() {
   std::vector<const CpuKernels*> available;
 #if defined(__x86_64__)
   const bool has_fma = __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx2");
-  if (has_fma && __builtin_cpu_supports("avx512f")) available.push_back(&kAvx512Kernels);
+  const bool has_avx512 = has_fma && __builtin_cpu_supports("avx512f");
+  if (has_avx512 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16")) {
+    available.push_back(&kAvx512Bf16Kernels);
+  }
+  if (has_avx512) available.push_back(&kAvx512Kernels);
   if (has_fma) available.push_back(&kAvx2Kernels);
 #endif
   available.push_back(&kPortableKernels);

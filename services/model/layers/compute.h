@@ -1,16 +1,18 @@
-// On how many threads the operations of one call run. The bits of a result never depend on it: work
-// is cut between output columns, rows or heads, never inside a sum.
+// How the operations of one call compute. Bits never depend on the number of threads: work is cut
+// between output columns, rows or heads, never inside a sum.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
 #include "services/base/runtime/thread_team.h"
+#include "services/model/config/precision.h"
 
 namespace rollcall {
 
 struct Compute {
-  ThreadTeam* team = nullptr;  // null: the calling thread alone
+  ThreadTeam* team = nullptr;                 // null: the calling thread alone
+  Precision precision = Precision::kFloat32;  // of matrix products
 
   int num_threads() const { return team == nullptr ? 1 : team->num_threads(); }
 

@@ -16,6 +16,15 @@ namespace {
 const float* Data(const at::Tensor& tensor) { return tensor.const_data_ptr<float>(); }
 float* Mutable(const at::Tensor& tensor) { return tensor.mutable_data_ptr<float>(); }
 const int32_t* Ids(const at::Tensor& tensor) { return tensor.const_data_ptr<int32_t>(); }
+const Bf16Pair* Pairs(const at::Tensor& tensor) {
+  return reinterpret_cast<const Bf16Pair*>(tensor.const_data_ptr<int32_t>());
+}
+Bf16Pair* MutablePairs(const at::Tensor& tensor) {
+  return reinterpret_cast<Bf16Pair*>(tensor.mutable_data_ptr<int32_t>());
+}
+at::Tensor EmptyPairs(at::IntArrayRef shape) {
+  return at::Tensor(at::detail::empty_cpu(shape, at::kInt));
+}
 
 // An exponential costs more.
 constexpr int64_t kExpCost = 8;
@@ -30,6 +39,77 @@ void Require(bool condition, const char* what) {
 
 at::Tensor Empty(at::IntArrayRef shape) {
   return at::Tensor(at::detail::empty_cpu(shape, at::kFloat));
+}
+
+void Product(const ProductArgs& args, const Compute& compute) {
+  const bool is_bf16 = compute.precision == Precision::kBFloat16;
+  Require(!args.packed.defined() || is_bf16 == (args.packed.scalar_type() == at::kInt),
+          "Product: the weights were packed for another precision");
+  at::Tensor pairs;
+  if (is_bf16) pairs = PairRows(args.x, args.num_rows, args.depth, compute);
+  const CpuKernels& kernels = BestCpuKernels();
+  // Cut between strips of columns: those that a small batch reads side by side stay together.
+  const int64_t num_strips = (args.num_outputs + kStripOutputs - 1) / kStripOutputs;
+  const int64_t cost = args.num_rows * args.depth * args.num_outputs / kProductsPerElement;
+  compute.Split(num_strips, cost, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kStripOutputs;
+    const int64_t num_outputs = std::min(end * kStripOutputs, args.num_outputs) - first;
+    const float* w = args.w + first * args.depth;
+    const float* bias = args.bias == nullptr ? nullptr : args.bias + first;
+    if (is_bf16) {
+      const int64_t num_pairs = NumBf16Pairs(args.depth);
+      kernels.linear_bf16(
+          {.x = Pairs(pairs),
+           .num_rows = args.num_rows,
+           .depth = args.depth,
+           .num_outputs = num_outputs,
+           .w = w,
+           .packed = args.packed.defined() ? Pairs(args.packed) + first * num_pairs : nullptr,
+           .bias = bias,
+           .y = args.y + first,
+           .y_stride = args.num_outputs});
+    } else {
+      kernels.linear(
+          {.x = args.x,
+           .num_rows = args.num_rows,
+           .depth = args.depth,
+           .num_outputs = num_outputs,
+           .w = w,
+           .packed = args.packed.defined() ? Data(args.packed) + first * args.depth : nullptr,
+           .bias = bias,
+           .y = args.y + first,
+           .y_stride = args.num_outputs});
+    }
+  });
+}
+
+at::Tensor Pack(const at::Tensor& w_OK, Precision precision) {
+  const int64_t num_outputs = w_OK.size(0);
+  const int64_t depth = w_OK.size(1);
+  if (precision == Precision::kBFloat16) {
+    at::Tensor packed = EmptyPairs({Bf16PackedSize(num_outputs, depth)});
+    BestCpuKernels().pack_linear_bf16(Data(w_OK), num_outputs, depth, MutablePairs(packed));
+    return packed;
+  }
+  at::Tensor packed = Empty({PackedSize(num_outputs, depth)});
+  BestCpuKernels().pack_linear(Data(w_OK), num_outputs, depth, Mutable(packed));
+  return packed;
+}
+
+at::Tensor PairRows(const float* x, int64_t num_rows, int64_t width, const Compute& compute) {
+  const int64_t num_pairs = NumBf16Pairs(width);
+  at::Tensor pairs = EmptyPairs({num_rows, num_pairs});
+  compute.Split(num_rows, num_rows * width, [&](int64_t begin, int64_t end) {
+    BestCpuKernels().round_rows(x + begin * width, end - begin, width,
+                                MutablePairs(pairs) + begin * num_pairs);
+  });
+  return pairs;
+}
+
+at::Tensor RoundToBFloat16(const at::Tensor& x) {
+  at::Tensor y = Empty(x.sizes());
+  BestCpuKernels().round_values(Data(x), x.numel(), Mutable(y));
+  return y;
 }
 
 at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale) {
@@ -85,25 +165,16 @@ at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tens
                   const at::Tensor& packed, const Compute& compute) {
   Require(x_NE.is_contiguous() && w_OE.is_contiguous() && x_NE.size(1) == w_OE.size(1),
           "Linear: shapes of input and weight do not fit");
-  const int64_t num_rows = x_NE.size(0);
-  const int64_t depth = x_NE.size(1);
-  const int64_t num_outputs = w_OE.size(0);
-  const at::Tensor y = Empty({num_rows, num_outputs});
-  // Cut between strips of columns: those that a small batch reads side by side stay together.
-  const int64_t num_strips = (num_outputs + kStripOutputs - 1) / kStripOutputs;
-  const int64_t cost = num_rows * depth * num_outputs / kProductsPerElement;
-  compute.Split(num_strips, cost, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * kStripOutputs;
-    BestCpuKernels().linear({.x = Data(x_NE),
-                             .num_rows = num_rows,
-                             .depth = depth,
-                             .num_outputs = std::min(end * kStripOutputs, num_outputs) - first,
-                             .w = Data(w_OE) + first * depth,
-                             .packed = packed.defined() ? Data(packed) + first * depth : nullptr,
-                             .bias = bias_O.defined() ? Data(bias_O) + first : nullptr,
-                             .y = Mutable(y) + first,
-                             .y_stride = num_outputs});
-  });
+  const at::Tensor y = Empty({x_NE.size(0), w_OE.size(0)});
+  Product({.x = Data(x_NE),
+           .num_rows = x_NE.size(0),
+           .depth = x_NE.size(1),
+           .num_outputs = w_OE.size(0),
+           .w = Data(w_OE),
+           .packed = packed,
+           .bias = bias_O.defined() ? Data(bias_O) : nullptr,
+           .y = Mutable(y)},
+          compute);
   return y;
 }
 
@@ -223,13 +294,14 @@ TokenLogprobs ComputeTokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor
   const at::Tensor logits = Empty({chunk, vocab_size});
   for (int64_t n = 0; n < num_rows; n += chunk) {
     const int64_t rows = std::min(chunk, num_rows - n);
-    kernels.linear({.x = Data(hidden_NE) + n * width,
-                    .num_rows = rows,
-                    .depth = width,
-                    .num_outputs = vocab_size,
-                    .w = Data(w_VE),
-                    .packed = packed.defined() ? Data(packed) : nullptr,
-                    .y = Mutable(logits)});
+    Product({.x = Data(hidden_NE) + n * width,
+             .num_rows = rows,
+             .depth = width,
+             .num_outputs = vocab_size,
+             .w = Data(w_VE),
+             .packed = packed,
+             .y = Mutable(logits)},
+            {.precision = options.precision});
     if (options.softcap > 0) SoftCapInPlace(logits, options.softcap);
     for (int64_t r = 0; r < rows; ++r) {
       const float* row = Data(logits) + r * vocab_size;

@@ -16,6 +16,27 @@ constexpr int64_t kProductsPerElement = 4;
 // Uninitialised float32 memory, without the dispatcher.
 at::Tensor Empty(at::IntArrayRef shape);
 
+// y [N, O] = x [N, K] * w^T + bias, in the precision of `compute`.
+struct ProductArgs {
+  const float* x = nullptr;
+  int64_t num_rows = 0;
+  int64_t depth = 0;
+  int64_t num_outputs = 0;
+  const float* w = nullptr;  // [O, K]
+  at::Tensor packed;         // w as Pack made it in this precision, or undefined
+  const float* bias = nullptr;
+  float* y = nullptr;
+};
+void Product(const ProductArgs& args, const Compute& compute = {});
+
+// w_OK in the panels of kernels/linear.h.
+at::Tensor Pack(const at::Tensor& w_OK, Precision precision);
+
+// Rows of floats as rows of bfloat16 pairs, int32 [N, pairs]; see kernels/bfloat16.h.
+at::Tensor PairRows(const float* x, int64_t num_rows, int64_t width, const Compute& compute);
+// To the nearest bfloat16.
+at::Tensor RoundToBFloat16(const at::Tensor& x);
+
 at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale);
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::NormOptions& options,
                    const Compute& compute = {});

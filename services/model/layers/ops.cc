@@ -124,11 +124,11 @@ class LinearFunction : public Function<LinearFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NE, const at::Tensor& w_OE,
                             const std::optional<at::Tensor>& bias_O,
-                            const std::optional<at::Tensor>& packed) {
+                            const std::optional<at::Tensor>& packed, Precision precision) {
     ctx->save_for_backward({x_NE, w_OE});
     ctx->saved_data["has_bias"] = bias_O.has_value();
-    return forward::Linear(x_NE, w_OE, bias_O.value_or(at::Tensor()),
-                           packed.value_or(at::Tensor()));
+    return forward::Linear(x_NE, w_OE, bias_O.value_or(at::Tensor()), packed.value_or(at::Tensor()),
+                           {.precision = precision});
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -146,7 +146,7 @@ class LinearFunction : public Function<LinearFunction> {
         BestCpuKernels().add(Data(dbias_O), Data(dy_NO) + n * width, width, Mutable(dbias_O));
       }
     }
-    return {dx_NE, dw_OE, dbias_O, Variable()};
+    return {dx_NE, dw_OE, dbias_O, Variable(), Variable()};
   }
 };
 
@@ -224,6 +224,14 @@ class SoftCapFunction : public Function<SoftCapFunction> {
                                     .dx = Mutable(dx)});
     return {dx, Variable()};
   }
+};
+
+class RoundFunction : public Function<RoundFunction> {
+ public:
+  static at::Tensor forward(AutogradContext*, const at::Tensor& x) {
+    return forward::RoundToBFloat16(x);
+  }
+  static variable_list backward(AutogradContext*, const variable_list& grads) { return {grads[0]}; }
 };
 
 class PackedAttentionFunction : public Function<PackedAttentionFunction> {
@@ -306,6 +314,7 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
     ctx->saved_data["temperature"] = options.temperature;
     ctx->saved_data["softcap"] = options.softcap;
     ctx->saved_data["chunk_bytes"] = options.chunk_bytes;
+    ctx->saved_data["precision"] = static_cast<int64_t>(options.precision);
     return {result.logprobs_N, result.entropy_N};
   }
 
@@ -330,18 +339,19 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
     const int64_t chunk =
         std::min(num_rows, forward::ChunkRows(vocab_size, ctx->saved_data["chunk_bytes"].toInt()));
     const at::Tensor logits_CV = forward::Empty({chunk, vocab_size});
+    const auto precision = static_cast<Precision>(ctx->saved_data["precision"].toInt());
     const double softcap = ctx->saved_data["softcap"].toDouble();
     at::Tensor capped_V;  // a row of logits, which its gradient overwrites
     if (softcap > 0) capped_V = forward::Empty({vocab_size});
     for (int64_t n = 0; n < num_rows; n += chunk) {
       const int64_t rows = std::min(chunk, num_rows - n);
-      kernels.linear({.x = Data(hidden_NE) + n * width,
-                      .num_rows = rows,
-                      .depth = width,
-                      .num_outputs = vocab_size,
-                      .w = Data(w_VE),
-                      .packed = nullptr,
-                      .y = Mutable(logits_CV)});
+      forward::Product({.x = Data(hidden_NE) + n * width,
+                        .num_rows = rows,
+                        .depth = width,
+                        .num_outputs = vocab_size,
+                        .w = Data(w_VE),
+                        .y = Mutable(logits_CV)},
+                       {.precision = precision});
       if (softcap > 0) forward::SoftCapInPlace(logits_CV, softcap);
       for (int64_t r = 0; r < rows; ++r) {
         float* row = Mutable(logits_CV) + r * vocab_size;
@@ -398,7 +408,7 @@ at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const a
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
                   const at::Tensor& packed, const Compute& compute) {
   if (Records(x_NE, w_OE)) {
-    return LinearFunction::apply(x_NE, w_OE, Optional(bias_O), Optional(packed));
+    return LinearFunction::apply(x_NE, w_OE, Optional(bias_O), Optional(packed), compute.precision);
   }
   return forward::Linear(x_NE, w_OE, bias_O, packed, compute);
 }
@@ -430,8 +440,18 @@ at::Tensor Residual(at::Tensor x, const at::Tensor& y, const Compute& compute) {
   return x;
 }
 
+at::Tensor RoundToBFloat16(const at::Tensor& x) {
+  if (Records(x)) return RoundFunction::apply(x);
+  return forward::RoundToBFloat16(x);
+}
+
 at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& starts, const AttentionShape& shape) {
+  if (shape.precision == Precision::kBFloat16) {
+    AttentionShape rounded = shape;
+    rounded.precision = Precision::kFloat32;
+    return PackedAttention(q, RoundToBFloat16(k), RoundToBFloat16(v), starts, rounded);
+  }
   if (Records(q, k, v)) return PackedAttentionFunction::apply(q, k, v, starts, shape);
   return forward::PackedAttention(q, k, v, starts, shape, at::Tensor());
 }

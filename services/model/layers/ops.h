@@ -3,7 +3,10 @@
 // changes the forward's bits.
 //
 // All tensors are float32, contiguous, on the CPU. They throw on misuse (callers stand behind
-// GuardExceptions). `compute` serves what records no gradient. Letters: N tokens, E width of the
+// GuardExceptions). The threads of `compute` serve what records no gradient. Rounding to bfloat16
+// has the gradient of the identity: the products of a backward take inputs and weights as they are.
+//
+// Letters: N tokens, E width of the
 // input, O width of the output, V vocabulary.
 #pragma once
 
@@ -29,8 +32,8 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const NormOpti
 at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
                      double eps, const Compute& compute = {});
 
-// x_NE times w_OE transposed, plus bias_O unless undefined. `packed` is PackLinear's form of w_OE
-// or undefined.
+// x_NE times w_OE transposed, plus bias_O unless undefined. `packed` is w_OE packed in the
+// precision of `compute`, or undefined.
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
                   const at::Tensor& packed, const Compute& compute = {});
 
@@ -53,9 +56,13 @@ struct AttentionShape {
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
   double scale = 1.0;
-  double softcap = 0;  // 0: none
-  int64_t window = 0;  // keys that a query sees, its own included; 0: all
+  double softcap = 0;                         // 0: none
+  int64_t window = 0;                         // keys that a query sees, its own included; 0: all
+  Precision precision = Precision::kFloat32;  // kBFloat16 rounds keys and values
 };
+
+// To the nearest bfloat16, ties to even.
+at::Tensor RoundToBFloat16(const at::Tensor& x);
 
 // Causal attention inside each of the packed sequences.  starts int32 [S+1], from 0 to N.
 at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -67,6 +74,7 @@ struct TokenLogprobsOptions {
   double temperature = 1.0;
   double softcap = 0;  // of the logits; 0: none
   int64_t chunk_bytes = int64_t{16} << 20;
+  Precision precision = Precision::kFloat32;  // of the product
 };
 std::pair<at::Tensor, at::Tensor> TokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor& w_VE,
                                                 const at::Tensor& packed,

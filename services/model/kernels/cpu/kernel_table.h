@@ -5,6 +5,7 @@
 
 #include "services/model/kernels/activation.h"
 #include "services/model/kernels/attention.h"
+#include "services/model/kernels/bfloat16.h"
 #include "services/model/kernels/layer_norm.h"
 #include "services/model/kernels/linear.h"
 #include "services/model/kernels/log_softmax.h"
@@ -19,6 +20,12 @@ struct CpuKernels {
   const char* name;
   void (*pack_linear)(const float* w, int64_t num_outputs, int64_t depth, float* packed);
   void (*linear)(const LinearArgs& args);
+  void (*pack_linear_bf16)(const float* w, int64_t num_outputs, int64_t depth, Bf16Pair* packed);
+  void (*linear_bf16)(const Bf16LinearArgs& args);
+  // Rows of floats as rows of NumBf16Pairs(width) pairs of neighbours.
+  void (*round_rows)(const float* x, int64_t num_rows, int64_t width, Bf16Pair* pairs);
+  // To the nearest bfloat16, as floats; y may be x.
+  void (*round_values)(const float* x, int64_t size, float* y);
   void (*rms_norm)(const RmsNormArgs& args);
   void (*rms_norm_grad)(const RmsNormGradArgs& args);
   void (*layer_norm)(const LayerNormArgs& args);
@@ -33,6 +40,9 @@ struct CpuKernels {
   void (*transpose)(const float* src, int64_t src_stride, int64_t rows, int64_t columns, float* dst,
                     int64_t dst_stride);
   void (*attention)(const AttentionArgs& args);
+  void (*attention_bf16)(const AttentionArgs& args);
+  // NumBf16Pairs(size) pairs of a value for the cache; see attention.h.
+  void (*pair_halves)(const float* x, int64_t size, Bf16Pair* pairs);
   void (*attention_grad)(const AttentionGradArgs& args);
   LogSoftmaxStats (*log_softmax_stats)(const float* logits, int64_t width,
                                        float inverse_temperature);

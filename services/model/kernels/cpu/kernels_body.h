@@ -3,7 +3,10 @@
 
 #include "services/model/kernels/cpu/activation_body.h"
 #include "services/model/kernels/cpu/attention_body.h"
+#include "services/model/kernels/cpu/attention_grad_body.h"
+#include "services/model/kernels/cpu/bfloat16_body.h"
 #include "services/model/kernels/cpu/kernel_table.h"
+#include "services/model/kernels/cpu/linear_bf16_body.h"
 #include "services/model/kernels/cpu/linear_body.h"
 #include "services/model/kernels/cpu/norm_body.h"
 #include "services/model/kernels/cpu/rows_body.h"
@@ -21,6 +24,10 @@ static void TransposeMatrix(const float* src, int64_t src_stride, int64_t rows, 
 constexpr CpuKernels kTable = {.name = ROLLCALL_QUOTE(ROLLCALL_ISA),
                                .pack_linear = PackLinear,
                                .linear = Linear,
+                               .pack_linear_bf16 = PackLinearBf16,
+                               .linear_bf16 = LinearBf16,
+                               .round_rows = RoundRows,
+                               .round_values = RoundValues,
                                .rms_norm = RmsNorm,
                                .rms_norm_grad = RmsNormGrad,
                                .layer_norm = LayerNorm,
@@ -33,6 +40,8 @@ constexpr CpuKernels kTable = {.name = ROLLCALL_QUOTE(ROLLCALL_ISA),
                                .add = AddRows,
                                .transpose = TransposeMatrix,
                                .attention = Attention,
+                               .attention_bf16 = AttentionBf16,
+                               .pair_halves = PairHalves,
                                .attention_grad = AttentionGrad,
                                .log_softmax_stats = LogSoftmaxRow,
                                .log_softmax_write = LogSoftmaxWrite,

@@ -106,6 +106,18 @@ static void LinearBlocked(const LinearArgs& args, int64_t first_output) {
   }
 }
 
+// Where there is one.
+static void AddBias(const float* bias, int64_t num_rows, int64_t num_outputs, float* y,
+                    ptrdiff_t y_stride) {
+  if (bias == nullptr) return;
+  for (int64_t n = 0; n < num_rows; ++n, y += y_stride) {
+    for (int64_t o = 0; o < num_outputs; o += kLanes) {
+      const int64_t left = num_outputs - o;
+      StoreUpTo(y + o, left, Add(LoadUpTo(y + o, left), LoadUpTo(bias + o, left)));
+    }
+  }
+}
+
 static void Linear(const LinearArgs& given) {
   LinearArgs args = given;
   if (args.y_stride == 0) args.y_stride = args.num_outputs;
@@ -120,14 +132,7 @@ static void Linear(const LinearArgs& given) {
     }
   }
   LinearBlocked(args, first_output);
-  if (args.bias == nullptr) return;
-  for (int64_t n = 0; n < args.num_rows; ++n) {
-    float* y = args.y + n * args.y_stride;
-    for (int64_t o = 0; o < args.num_outputs; o += kLanes) {
-      const int64_t left = args.num_outputs - o;
-      StoreUpTo(y + o, left, Add(LoadUpTo(y + o, left), LoadUpTo(args.bias + o, left)));
-    }
-  }
+  AddBias(args.bias, args.num_rows, args.num_outputs, args.y, args.y_stride);
 }
 
 }  // namespace rollcall::ROLLCALL_ISA

@@ -66,6 +66,28 @@ ROLLCALL_INLINE F32x16 PowerOfTwo(F32x16 n) {
 ROLLCALL_INLINE F32x16 ZeroBelow(F32x16 a, F32x16 x, F32x16 bound) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, bound.v, _CMP_NLT_UQ), a.v)};
 }
+ROLLCALL_INLINE F32x16 And(F32x16 a, uint32_t bits) {
+  return {_mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(static_cast<int>(bits))))};
+}
+ROLLCALL_INLINE F32x16 Or(F32x16 a, F32x16 b) {
+  return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+}
+ROLLCALL_INLINE F32x16 ShiftLeft16(F32x16 a) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 16))};
+}
+ROLLCALL_INLINE F32x16 ShiftRight16(F32x16 a) {
+  return {_mm512_castsi512_ps(_mm512_srli_epi32(_mm512_castps_si512(a.v), 16))};
+}
+// Lanes as integers, modulo 2^32.
+ROLLCALL_INLINE F32x16 AddBits(F32x16 a, F32x16 b) {
+  return {
+      _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+}
+// Lanes of `a`, but `other` where x is not a number.
+ROLLCALL_INLINE F32x16 SelectNan(F32x16 x, F32x16 other, F32x16 a) {
+  return {_mm512_mask_mov_ps(a.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), other.v)};
+}
 struct Halves {
   __m256 low, high;
 };
@@ -126,6 +148,32 @@ ROLLCALL_INLINE F32x16 PowerOfTwo(F32x16 n) { return {PowerOfTwo8(n.low), PowerO
 ROLLCALL_INLINE F32x16 ZeroBelow(F32x16 a, F32x16 x, F32x16 bound) {
   return {_mm256_and_ps(a.low, _mm256_cmp_ps(x.low, bound.low, _CMP_NLT_UQ)),
           _mm256_and_ps(a.high, _mm256_cmp_ps(x.high, bound.high, _CMP_NLT_UQ))};
+}
+ROLLCALL_INLINE F32x16 FromBits(__m256i low, __m256i high) {
+  return {_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)};
+}
+ROLLCALL_INLINE __m256i LowBits(F32x16 a) { return _mm256_castps_si256(a.low); }
+ROLLCALL_INLINE __m256i HighBits(F32x16 a) { return _mm256_castps_si256(a.high); }
+ROLLCALL_INLINE F32x16 And(F32x16 a, uint32_t bits) {
+  const __m256i mask = _mm256_set1_epi32(static_cast<int>(bits));
+  return FromBits(_mm256_and_si256(LowBits(a), mask), _mm256_and_si256(HighBits(a), mask));
+}
+ROLLCALL_INLINE F32x16 Or(F32x16 a, F32x16 b) {
+  return {_mm256_or_ps(a.low, b.low), _mm256_or_ps(a.high, b.high)};
+}
+ROLLCALL_INLINE F32x16 ShiftLeft16(F32x16 a) {
+  return FromBits(_mm256_slli_epi32(LowBits(a), 16), _mm256_slli_epi32(HighBits(a), 16));
+}
+ROLLCALL_INLINE F32x16 ShiftRight16(F32x16 a) {
+  return FromBits(_mm256_srli_epi32(LowBits(a), 16), _mm256_srli_epi32(HighBits(a), 16));
+}
+ROLLCALL_INLINE F32x16 AddBits(F32x16 a, F32x16 b) {
+  return FromBits(_mm256_add_epi32(LowBits(a), LowBits(b)),
+                  _mm256_add_epi32(HighBits(a), HighBits(b)));
+}
+ROLLCALL_INLINE F32x16 SelectNan(F32x16 x, F32x16 other, F32x16 a) {
+  return {_mm256_blendv_ps(a.low, other.low, _mm256_cmp_ps(x.low, x.low, _CMP_UNORD_Q)),
+          _mm256_blendv_ps(a.high, other.high, _mm256_cmp_ps(x.high, x.high, _CMP_UNORD_Q))};
 }
 using Halves = F32x16;
 ROLLCALL_INLINE Halves Split(F32x16 a) { return a; }
@@ -201,6 +249,52 @@ ROLLCALL_INLINE F32x16 PowerOfTwo(F32x16 n) {
 ROLLCALL_INLINE F32x16 ZeroBelow(F32x16 a, F32x16 x, F32x16 bound) {
   ROLLCALL_EACH_LANE a.v[i] = x.v[i] < bound.v[i] ? 0.0F : a.v[i];
   return a;
+}
+struct Bits {
+  uint32_t v[kLanes];
+};
+ROLLCALL_INLINE Bits BitsOf(F32x16 a) {
+  Bits bits;
+  memcpy(bits.v, a.v, sizeof(bits.v));
+  return bits;
+}
+ROLLCALL_INLINE F32x16 FromBits(Bits bits) {
+  F32x16 r;
+  memcpy(r.v, bits.v, sizeof(r.v));
+  return r;
+}
+ROLLCALL_INLINE F32x16 And(F32x16 a, uint32_t bits) {
+  Bits r = BitsOf(a);
+  ROLLCALL_EACH_LANE r.v[i] &= bits;
+  return FromBits(r);
+}
+ROLLCALL_INLINE F32x16 Or(F32x16 a, F32x16 b) {
+  Bits r = BitsOf(a);
+  const Bits other = BitsOf(b);
+  ROLLCALL_EACH_LANE r.v[i] |= other.v[i];
+  return FromBits(r);
+}
+ROLLCALL_INLINE F32x16 ShiftLeft16(F32x16 a) {
+  Bits r = BitsOf(a);
+  ROLLCALL_EACH_LANE r.v[i] <<= 16;
+  return FromBits(r);
+}
+ROLLCALL_INLINE F32x16 ShiftRight16(F32x16 a) {
+  Bits r = BitsOf(a);
+  ROLLCALL_EACH_LANE r.v[i] >>= 16;
+  return FromBits(r);
+}
+ROLLCALL_INLINE F32x16 AddBits(F32x16 a, F32x16 b) {
+  Bits r = BitsOf(a);
+  const Bits other = BitsOf(b);
+  ROLLCALL_EACH_LANE r.v[i] += other.v[i];
+  return FromBits(r);
+}
+ROLLCALL_INLINE F32x16 SelectNan(F32x16 x, F32x16 other, F32x16 a) {
+  Bits r = BitsOf(a);
+  const Bits chosen = BitsOf(other);
+  ROLLCALL_EACH_LANE r.v[i] = x.v[i] == x.v[i] ? r.v[i] : chosen.v[i];
+  return FromBits(r);
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 
 #include "services/base/runtime/random.h"
@@ -59,9 +60,15 @@ std::vector<ModelConfig> FamilyConfigs() {
   return configs;
 }
 
+// In both precisions.
 std::vector<ModelConfig> AllConfigs() {
   std::vector<ModelConfig> configs = Configs();
   for (const ModelConfig& config : FamilyConfigs()) configs.push_back(config);
+  const std::vector<ModelConfig> float32 = configs;
+  for (ModelConfig config : float32) {
+    config.precision = Precision::kBFloat16;
+    configs.push_back(config);
+  }
   return configs;
 }
 
@@ -277,6 +284,7 @@ TEST_CASE("Decoder: the number of threads changes no bit", "[unit][model][torch]
   config.intermediate_size = 700;
   config.max_positions = 512;
   config.logit_softcap = 30;
+  config.precision = GENERATE(Precision::kFloat32, Precision::kBFloat16);
   const ModelWeights weights = RandomWeights(config);
   REQUIRE_OK_AND_ASSIGN(const auto packed, PackWeights(weights));
   const std::vector<Tokens> sequences = {RandomTokens(random, 300), RandomTokens(random, 9),
@@ -311,6 +319,65 @@ TEST_CASE("Decoder: the number of threads changes no bit", "[unit][model][torch]
       }
     }
   }
+}
+
+// The learner's numbers are those of a sampler that keeps half the bytes, so they differ from
+// float32's by about the rounding of the inputs, and by more than nothing.
+TEST_CASE("Decoder: bfloat16 is near float32", "[unit][model][torch]") {
+  const at::NoGradGuard no_grad;
+  CounterRandom random(9);
+  ModelConfig config = Config(4, 2, 32);
+  config.hidden_size = 128;
+  REQUIRE_OK_AND_ASSIGN(ModelWeights weights,
+                        AllocateWeights(config, Head::kLanguageModel, Gradients::kNone));
+  REQUIRE_OK(InitializeWeights(3, &weights));
+  const std::vector<Tokens> sequences = {RandomTokens(random, 100)};
+  const Floats exact = PackedLogits(weights, nullptr, sequences)[0];
+  weights.config.precision = Precision::kBFloat16;
+  const Floats rounded = PackedLogits(weights, nullptr, sequences)[0];
+  double square = 0;
+  double difference = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    square += double{exact[i]} * double{exact[i]};
+    difference += (double{exact[i]} - rounded[i]) * (double{exact[i]} - rounded[i]);
+  }
+  const double relative = std::sqrt(difference / square);
+  CHECK(relative > 1e-4);
+  CHECK(relative < 1e-2);  // a rounding errs by up to 2^-9
+}
+
+// The gradient of the rounding is the identity: that of the loss is near float32's.
+TEST_CASE("Decoder: bfloat16 passes gradients to the float32 parameters", "[unit][model][torch]") {
+  CounterRandom random(10);
+  const Tokens tokens = RandomTokens(random, 30);
+  const Tokens targets = RandomTokens(random, 30);
+  Tokens positions(30);
+  std::iota(positions.begin(), positions.end(), 0);
+  const auto gradient = [&](Precision precision) {
+    ModelConfig config = Configs()[0];
+    config.precision = precision;
+    REQUIRE_OK_AND_ASSIGN(ModelWeights weights,
+                          AllocateWeights(config, Head::kLanguageModel, Gradients::kAccumulate));
+    REQUIRE_OK(InitializeWeights(3, &weights));
+    const auto attention = MakePackedAttention(config, {0, 30});
+    REQUIRE_OK_AND_ASSIGN(const at::Tensor hidden_NE,
+                          DecoderHidden(weights, nullptr, tokens, positions, *attention));
+    REQUIRE_OK_AND_ASSIGN(const TokenLogprobs result,
+                          ComputeTokenLogprobs(weights, nullptr, hidden_NE, targets, 1.0));
+    at::sum(result.logprobs_N).backward();
+    return ToFloats(GradArena(weights));
+  };
+  const Floats exact = gradient(Precision::kFloat32);
+  const Floats rounded = gradient(Precision::kBFloat16);
+  double square = 0;
+  double difference = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    square += double{exact[i]} * double{exact[i]};
+    difference += (double{exact[i]} - rounded[i]) * (double{exact[i]} - rounded[i]);
+  }
+  CHECK(square > 0);
+  CHECK(std::sqrt(difference / square) > 1e-5);
+  CHECK(std::sqrt(difference / square) < 3e-2);
 }
 
 TEST_CASE("Decoder: blocks of a shared prefix serve both sequences", "[unit][model][torch]") {

@@ -1,0 +1,15 @@
+// In what a model is computed.
+#pragma once
+
+#include <cstdint>
+
+namespace rollcall {
+
+enum class Precision : uint8_t {
+  kFloat32,
+  // Matrix products of inputs rounded to bfloat16, summed in float32; keys and values are kept in
+  // bfloat16. Parameters, norms, softmax, residuals and logits stay float32.
+  kBFloat16,
+};
+
+}  // namespace rollcall

@@ -10,18 +10,10 @@
 #include "absl/time/time.h"
 #include "rollout_worker/kv_cache/prefix_index.h"
 #include "rollout_worker/sampler/sampler.h"
+#include "rollout_worker/sampler/stop_watcher.h"
 #include "services/base/status/status.h"
 
 namespace rollcall {
-
-// Watches one completion for an end that no token id tells, such as a stop string. Belongs to one
-// sequence; used on the engine's thread.
-class StopWatcher {
- public:
-  virtual ~StopWatcher() = default;
-  // Takes the completion's next token; true when the completion ends with it.
-  virtual bool EndsWith(int32_t token) = 0;
-};
 
 // Alternatives of one position.
 struct TokenLogprob {

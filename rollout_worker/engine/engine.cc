@@ -131,7 +131,11 @@ Status Engine::SwitchGroups(ModelId id, UpdateMode mode) {
 }
 
 Status Engine::CheckGroup(const GroupRequest& request) const {
-  ROLLCALL_RETURN_IF_ERROR(CheckSamplingLaw(request.law));
+  ROLLCALL_RETURN_IF_ERROR(CheckSamplingLaw(request.law, config_.vocab_size));
+  if (request.num_top_logprobs < 0 || request.num_top_logprobs > kMaxTopLogprobs) {
+    return InvalidArgument("num_top_logprobs is " + std::to_string(request.num_top_logprobs) +
+                           ", it must be in [0, " + std::to_string(kMaxTopLogprobs) + "]");
+  }
   const auto num_prompt = static_cast<int64_t>(request.prompt_token_ids.size());
   if (num_prompt == 0) return InvalidArgument("the prompt is empty");
   if (request.stream_keys.empty()) return InvalidArgument("the group has no samples");
@@ -251,6 +255,8 @@ void Engine::Restore(LiveSequence* sequence) {
   sequence->sampled.token_ids = started.token_ids;
   sequence->sampled.behavior_logprobs = started.behavior_logprobs;
   sequence->sampled.model_logprobs = started.model_logprobs;
+  sequence->sampled.kept_masses = started.kept_masses;
+  sequence->sampled.kept_sets = started.kept_sets;
   sequence->sampled.policy_versions = started.policy_versions;
   sequence->state = LiveSequence::State::kScheduled;
 }

@@ -147,6 +147,8 @@ class Engine {
   bool HasRoomFor(int32_t num_tokens, const BlockTable& blocks) const;
   void MeasureCosts(double seconds, const StepPlan& plan);
   void RunBatch(ModelId model, const StepPlan& plan);
+  // The law of the sequence's next token over the row.
+  Status SetRow(const LiveSequence& sequence, std::span<const float> logits);
   void SampleFirst(Group& group, std::span<const float> logits);
   void SampleNext(LiveSequence& sequence, std::span<const float> logits);
   // Appends the token; true when the completion ends with it.

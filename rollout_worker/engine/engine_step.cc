@@ -92,8 +92,17 @@ void Engine::RunBatch(ModelId model, const StepPlan& plan) {
   }
 }
 
+Status Engine::SetRow(const LiveSequence& sequence, std::span<const float> logits) {
+  const GroupRequest& request = sequence.group->request;
+  const std::span<const int32_t> tokens = sequence.tokens;
+  const auto num_prompt = static_cast<size_t>(sequence.num_prompt);
+  return sampler_.SetRow(logits, request.law,
+                         {.tokens = {tokens.first(num_prompt), tokens.subspan(num_prompt)},
+                          .stop_token_ids = request.stop_token_ids});
+}
+
 void Engine::SampleFirst(Group& group, std::span<const float> logits) {
-  const Status prepared = sampler_.SetRow(logits, group.request.law);
+  const Status prepared = SetRow(group.sequences.front(), logits);
   if (!prepared.ok()) {
     FailGroup(group, prepared);
     return;
@@ -117,7 +126,7 @@ void Engine::SampleFirst(Group& group, std::span<const float> logits) {
 }
 
 void Engine::SampleNext(LiveSequence& sequence, std::span<const float> logits) {
-  const Status prepared = sampler_.SetRow(logits, sequence.group->request.law);
+  const Status prepared = SetRow(sequence, logits);
   if (!prepared.ok()) {
     Fail(sequence, prepared);
     return;
@@ -129,13 +138,30 @@ void Engine::SampleNext(LiveSequence& sequence, std::span<const float> logits) {
 bool Engine::Append(const SampledToken& token, LiveSequence& sequence) {
   ++num_sampled_;
   sequence.tokens.push_back(token.token);
-  sequence.sampled.token_ids.push_back(token.token);
-  sequence.sampled.behavior_logprobs.push_back(token.logprob);
-  sequence.sampled.policy_versions.push_back(sequence.group->policy_version);
-  if (sequence.sampled.token_ids.size() == 1) sequence.times.first_token = sampled_at_;
+  const GroupRequest& request = sequence.group->request;
+  SampledTokens& sampled = sequence.sampled;
+  sampled.token_ids.push_back(token.token);
+  sampled.behavior_logprobs.push_back(token.logprob);
+  sampled.policy_versions.push_back(sequence.group->policy_version);
+  if (sampled.token_ids.size() == 1) sequence.times.first_token = sampled_at_;
   sequence.times.last_token = sampled_at_;
-  if (sequence.group->request.is_streaming) Stream(sequence);
-  const std::vector<int32_t>& stops = sequence.group->request.stop_token_ids;
+  if (request.wants_model_logprobs) {
+    sampled.model_logprobs.push_back(sampler_.ModelLogprob(token.token));
+  }
+  if (request.num_top_logprobs > 0) {
+    sampled.top_logprobs.push_back(sampler_.TopLogprobs(request.num_top_logprobs));
+  }
+  if (request.wants_kept_sets) {
+    sampled.kept_masses.push_back(static_cast<float>(sampler_.KeptMass()));
+    const Status kept =
+        sequence.kept_sets.Append(sampler_.kept(), config_.vocab_size, &sampled.kept_sets);
+    if (!kept.ok()) {
+      Fail(sequence, kept);
+      return true;
+    }
+  }
+  if (request.is_streaming) Stream(sequence);
+  const std::vector<int32_t>& stops = request.stop_token_ids;
   bool is_stop = std::find(stops.begin(), stops.end(), token.token) != stops.end();
   if (sequence.stop_watcher && sequence.stop_watcher->EndsWith(token.token)) is_stop = true;
   if (is_stop) {
@@ -162,6 +188,7 @@ void Engine::Stream(LiveSequence& sequence) {
   copy_rest(sampled.token_ids, &streamed.token_ids);
   copy_rest(sampled.behavior_logprobs, &streamed.behavior_logprobs);
   copy_rest(sampled.model_logprobs, &streamed.model_logprobs);
+  copy_rest(sampled.kept_masses, &streamed.kept_masses);
   copy_rest(sampled.policy_versions, &streamed.policy_versions);
   copy_rest(sampled.top_logprobs, &streamed.top_logprobs);
   sequence.num_streamed = static_cast<int32_t>(sampled.token_ids.size());

@@ -7,6 +7,7 @@
 
 #include "rollout_worker/engine/engine.h"
 #include "services/base/runtime/random.h"
+#include "services/model/law/kept_set.h"
 
 namespace rollcall {
 
@@ -19,6 +20,7 @@ struct Engine::LiveSequence : Sequence {
   int32_t index = 0;
   CounterRandom random{0};
   SampledTokens sampled;
+  KeptSetWriter kept_sets;
   int32_t num_streamed = 0;  // of the sampled tokens
   std::unique_ptr<StopWatcher> stop_watcher;
   SequenceTimes times;

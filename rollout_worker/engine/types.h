@@ -15,12 +15,6 @@
 
 namespace rollcall {
 
-// Alternatives of one position.
-struct TokenLogprob {
-  int32_t token = 0;
-  float logprob = 0.0F;  // under the whole softmax at temperature 1
-};
-
 // Consecutive tokens of one completion. The vectors are parallel; those that were not asked for
 // are empty.
 struct SampledTokens {
@@ -29,6 +23,10 @@ struct SampledTokens {
   std::vector<float> behavior_logprobs;
   // Under the whole softmax at temperature 1, without the law.
   std::vector<float> model_logprobs;
+  // Mass of what the law kept of its own softmax, (0, 1].
+  std::vector<float> kept_masses;
+  // What the law kept, as KeptSets codes.
+  std::string kept_sets;
   // Version of the weights that gave the token's logits.
   std::vector<int64_t> policy_versions;
   // The most likely tokens, most likely first; GroupRequest::num_top_logprobs each.
@@ -40,6 +38,8 @@ struct StartedCompletion {
   std::vector<int32_t> token_ids;
   std::vector<float> behavior_logprobs;
   std::vector<float> model_logprobs;
+  std::vector<float> kept_masses;
+  std::string kept_sets;
   std::vector<int64_t> policy_versions;
 };
 
@@ -61,6 +61,10 @@ struct GroupRequest {
   // Steps report the tokens of this group as they are sampled.
   bool is_streaming = false;
   int32_t num_top_logprobs = 0;  // [0, kMaxTopLogprobs]
+  bool wants_model_logprobs = false;
+  // Fill kept_sets, and kept_masses. A completion whose sets take more than kMaxKeptSetBytes fails
+  // with kResourceExhausted.
+  bool wants_kept_sets = false;
   // The log-probability of every prompt token is wanted: the prompt is computed without the cache.
   bool wants_prompt_logprobs = false;
   // SwitchGroups leaves the group with its model.

@@ -13,6 +13,21 @@ struct LogSoftmaxStats {
   float entropy = 0;
 };
 
+// What drawing from a row needs: its statistics and, for each kMassBlock logits, the sum of their
+// masses exp(logits * inverse_temperature - max).
+inline constexpr int64_t kMassBlock = 256;
+
+struct MassSums {
+  LogSoftmaxStats stats;
+  float max_logit = 0;
+  bool all_finite = false;  // of the logits; without it nothing else here means anything
+};
+
+struct MassAtLeast {
+  int64_t count = 0;
+  double mass = 0;
+};
+
 struct LogSoftmaxGradArgs {
   const float* logits = nullptr;  // [V]
   int64_t width = 0;

@@ -50,6 +50,16 @@ struct CpuKernels {
   void (*log_softmax_write)(const float* logits, int64_t count, float inverse_temperature,
                             const LogSoftmaxStats& stats, float* out);
   void (*log_softmax_grad)(const LogSoftmaxGradArgs& args);
+  // The same statistics, bit for bit, with one sum for each block of the row.
+  MassSums (*mass_sums)(const float* logits, int64_t width, float inverse_temperature, float* sums);
+  // exp(logits * inverse_temperature - max) of `count` logits: the masses that mass_sums added up.
+  void (*masses)(const float* logits, int64_t count, float inverse_temperature, float max,
+                 float* out);
+  // Of the logits that are at least `bound`: how many, and the sum of their masses.
+  MassAtLeast (*mass_at_least)(const float* logits, const float* masses, int64_t width,
+                               float bound);
+  // Indices of the values that are at least `bound`, ascending, into out[width]; how many.
+  int64_t (*select_at_least)(const float* values, int64_t width, float bound, int32_t* out);
 };
 
 }  // namespace rollcall

@@ -10,6 +10,7 @@
 #include "services/model/kernels/cpu/linear_body.h"
 #include "services/model/kernels/cpu/norm_body.h"
 #include "services/model/kernels/cpu/rows_body.h"
+#include "services/model/kernels/cpu/sampling_body.h"
 
 namespace rollcall::ROLLCALL_ISA {
 
@@ -45,6 +46,10 @@ constexpr CpuKernels kTable = {.name = ROLLCALL_QUOTE(ROLLCALL_ISA),
                                .attention_grad = AttentionGrad,
                                .log_softmax_stats = LogSoftmaxRow,
                                .log_softmax_write = LogSoftmaxWrite,
-                               .log_softmax_grad = LogSoftmaxGrad};
+                               .log_softmax_grad = LogSoftmaxGrad,
+                               .mass_sums = SumMasses,
+                               .masses = WriteMasses,
+                               .mass_at_least = MassOfAtLeast,
+                               .select_at_least = SelectAtLeast};
 
 }  // namespace rollcall::ROLLCALL_ISA

@@ -36,30 +36,46 @@ static void AddRows(const float* a, const float* b, int64_t size, float* y) {
   }
 }
 
-static LogSoftmaxStats LogSoftmaxRow(const float* logits, int64_t width,
-                                     float inverse_temperature) {
-  const float lowest = -__builtin_inff();
+// A masked logit is -inf and has weight 0; the bound keeps 0 * -inf out of the entropy.
+constexpr float kLowestShift = -1e30F;
+
+// Statistics of a row whose largest logit is known. Where block_sums is not null, it gets the sum
+// of the exponentials of each kMassBlock logits.
+ROLLCALL_INLINE LogSoftmaxStats StatsBelow(const float* logits, int64_t width,
+                                           float inverse_temperature, float max_logit,
+                                           float* block_sums) {
   const F32x16 scale = Set(inverse_temperature);
-  F32x16 max = Set(lowest);
-  for (int64_t v = 0; v < width; v += kLanes) {
-    max = Max(LoadUpTo(logits + v, width - v, lowest), max);
-  }
-  const float max_scaled = ReduceMax(max) * inverse_temperature;
+  const float max_scaled = max_logit * inverse_temperature;
   const F32x16 max_all = Set(max_scaled);
-  // A masked logit is -inf and has weight 0; the bound keeps 0 * -inf out of the entropy.
-  const F32x16 bound = Set(-1e30F);
+  const F32x16 bound = Set(kLowestShift);
   F32x16 sum = Set(0.0F);
   F32x16 weighted = Set(0.0F);
-  for (int64_t v = 0; v < width; v += kLanes) {
-    const F32x16 shifted =
-        Max(bound, Sub(Mul(LoadUpTo(logits + v, width - v, lowest), scale), max_all));
-    const F32x16 e = Exp(shifted);
-    sum = Add(sum, e);
-    weighted = Fma(e, shifted, weighted);
+  for (int64_t begin = 0; begin < width; begin += kMassBlock) {
+    const int64_t end = begin + kMassBlock < width ? begin + kMassBlock : width;
+    F32x16 block_sum = Set(0.0F);
+    for (int64_t v = begin; v < end; v += kLanes) {
+      const F32x16 x = LoadUpTo(logits + v, width - v, -__builtin_inff());
+      const F32x16 shifted = Max(bound, Sub(Mul(x, scale), max_all));
+      const F32x16 e = Exp(shifted);
+      sum = Add(sum, e);
+      weighted = Fma(e, shifted, weighted);
+      if (block_sums != nullptr) block_sum = Add(block_sum, e);
+    }
+    if (block_sums != nullptr) block_sums[begin / kMassBlock] = ReduceAdd(block_sum);
   }
   const float total = ReduceAdd(sum);
   const float log_sum = static_cast<float>(__builtin_log(static_cast<double>(total)));
   return {max_scaled, log_sum, log_sum - ReduceAdd(weighted) / total};
+}
+
+static LogSoftmaxStats LogSoftmaxRow(const float* logits, int64_t width,
+                                     float inverse_temperature) {
+  const float lowest = -__builtin_inff();
+  F32x16 max = Set(lowest);
+  for (int64_t v = 0; v < width; v += kLanes) {
+    max = Max(LoadUpTo(logits + v, width - v, lowest), max);
+  }
+  return StatsBelow(logits, width, inverse_temperature, ReduceMax(max), nullptr);
 }
 
 static void LogSoftmaxWrite(const float* logits, int64_t count, float inverse_temperature,

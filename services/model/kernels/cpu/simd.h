@@ -88,6 +88,10 @@ ROLLCALL_INLINE F32x16 AddBits(F32x16 a, F32x16 b) {
 ROLLCALL_INLINE F32x16 SelectNan(F32x16 x, F32x16 other, F32x16 a) {
   return {_mm512_mask_mov_ps(a.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), other.v)};
 }
+// Bit i is set where lane i of a is at least that of b.
+ROLLCALL_INLINE uint32_t AtLeast(F32x16 a, F32x16 b) {
+  return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ);
+}
 struct Halves {
   __m256 low, high;
 };
@@ -174,6 +178,11 @@ ROLLCALL_INLINE F32x16 AddBits(F32x16 a, F32x16 b) {
 ROLLCALL_INLINE F32x16 SelectNan(F32x16 x, F32x16 other, F32x16 a) {
   return {_mm256_blendv_ps(a.low, other.low, _mm256_cmp_ps(x.low, x.low, _CMP_UNORD_Q)),
           _mm256_blendv_ps(a.high, other.high, _mm256_cmp_ps(x.high, x.high, _CMP_UNORD_Q))};
+}
+ROLLCALL_INLINE uint32_t AtLeast(F32x16 a, F32x16 b) {
+  const int low = _mm256_movemask_ps(_mm256_cmp_ps(a.low, b.low, _CMP_GE_OQ));
+  const int high = _mm256_movemask_ps(_mm256_cmp_ps(a.high, b.high, _CMP_GE_OQ));
+  return static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 8;
 }
 using Halves = F32x16;
 ROLLCALL_INLINE Halves Split(F32x16 a) { return a; }
@@ -295,6 +304,11 @@ ROLLCALL_INLINE F32x16 SelectNan(F32x16 x, F32x16 other, F32x16 a) {
   const Bits chosen = BitsOf(other);
   ROLLCALL_EACH_LANE r.v[i] = x.v[i] == x.v[i] ? r.v[i] : chosen.v[i];
   return FromBits(r);
+}
+ROLLCALL_INLINE uint32_t AtLeast(F32x16 a, F32x16 b) {
+  uint32_t bits = 0;
+  ROLLCALL_EACH_LANE bits |= static_cast<uint32_t>(a.v[i] >= b.v[i]) << i;
+  return bits;
 }
 
 #endif

@@ -93,8 +93,9 @@ CompletedSample Expected(const GroupRequest& group, size_t index) {
   const size_t limit = std::min<size_t>(tokens.size() + group.max_new_tokens,
                                         static_cast<size_t>(FakeConfig().max_positions));
   while (tokens.size() < limit) {
-    REQUIRE_OK(
-        sampler.SetRow(FakeLogits(static_cast<uint64_t>(group.model), tokens, kVocab), group.law));
+    const std::vector<float> logits =
+        FakeLogits(static_cast<uint64_t>(group.model), tokens, kVocab);
+    REQUIRE_OK(sampler.SetRow(logits, group.law));
     const SampledToken token = sampler.Draw(random.UniformAt(sample.token_ids.size()));
     tokens.push_back(token.token);
     sample.token_ids.push_back(token.token);

@@ -229,8 +229,8 @@ StatusOr<at::Tensor> Logits(const ModelWeights& weights, const PackedWeights* pa
 StatusOr<TokenLogprobs> ComputeTokenLogprobs(const ModelWeights& weights,
                                              const PackedWeights* packed,
                                              const at::Tensor& hidden_NE,
-                                             std::span<const int32_t> targets_N,
-                                             double temperature) {
+                                             std::span<const int32_t> targets_N, double temperature,
+                                             std::shared_ptr<const RowLaws> laws) {
   ROLLCALL_RETURN_IF_ERROR(CheckLmHead(weights));
   ROLLCALL_RETURN_IF_ERROR(CheckHidden(weights, hidden_NE));
   if (hidden_NE.size(0) != static_cast<int64_t>(targets_N.size())) {
@@ -242,13 +242,18 @@ StatusOr<TokenLogprobs> ComputeTokenLogprobs(const ModelWeights& weights,
                            "; expected a number above 0");
   }
   ROLLCALL_RETURN_IF_ERROR(CheckRange(targets_N, weights.config.vocab_size, "target token id"));
+  if (laws != nullptr && laws->rows_N.size() != targets_N.size()) {
+    return InvalidArgument(std::to_string(laws->rows_N.size()) + " laws with " +
+                           std::to_string(targets_N.size()) + " targets");
+  }
   return GuardExceptions("token log-probabilities", [&]() -> StatusOr<TokenLogprobs> {
     const auto [logprobs_N, entropy_N] =
         ops::TokenLogprobs(hidden_NE.contiguous(), weights.lm_head_VE,
                            packed == nullptr ? at::Tensor() : packed->lm_head, CopyIds(targets_N),
                            {.temperature = temperature,
                             .softcap = weights.config.logit_softcap,
-                            .precision = weights.config.precision});
+                           .laws = std::move(laws),
+                           .precision = weights.config.precision});
     return TokenLogprobs{logprobs_N, entropy_N};
   });
 }

@@ -19,6 +19,7 @@
 
 #include "services/base/status/status.h"
 #include "services/model/layers/compute.h"
+#include "services/model/law/row_laws.h"
 #include "services/model/tensor.h"
 #include "services/model/weights/model_weights.h"
 
@@ -89,12 +90,14 @@ struct TokenLogprobs {
 };
 
 // Log-probabilities of targets_N (int32 span) under the hidden rows, chunked over N so that at most
-// 16 MiB of logits live at once; recomputed in backward. temperature > 0.
+// 16 MiB of logits live at once; recomputed in backward. temperature > 0. `laws` has one entry per
+// row, with the target in its kept set and ids of the vocabulary; null: nothing is edited,
+// everything is kept.
 StatusOr<TokenLogprobs> ComputeTokenLogprobs(const ModelWeights& weights,
                                              const PackedWeights* packed,
                                              const at::Tensor& hidden_NE,
-                                             std::span<const int32_t> targets_N,
-                                             double temperature);
+                                             std::span<const int32_t> targets_N, double temperature,
+                                             std::shared_ptr<const RowLaws> laws = nullptr);
 
 // The same log-softmax in the same order over one row of logits, for the sampler: writes
 // log softmax(logits / temperature) into out_V. Bit-equal to ComputeTokenLogprobs.

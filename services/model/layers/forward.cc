@@ -9,6 +9,7 @@
 #include <ATen/EmptyTensor.h>
 
 #include "services/model/kernels/cpu_kernels.h"
+#include "services/model/layers/law_row.h"
 
 namespace rollcall::forward {
 namespace {
@@ -292,6 +293,7 @@ TokenLogprobs ComputeTokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor
   const TokenLogprobs result{Empty({num_rows}), Empty({num_rows})};
   const int64_t chunk = std::min(num_rows, ChunkRows(vocab_size, options.chunk_bytes));
   const at::Tensor logits = Empty({chunk, vocab_size});
+  LawRow law_row(options.laws.get(), vocab_size);
   for (int64_t n = 0; n < num_rows; n += chunk) {
     const int64_t rows = std::min(chunk, num_rows - n);
     Product({.x = Data(hidden_NE) + n * width,
@@ -304,10 +306,12 @@ TokenLogprobs ComputeTokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor
             {.precision = options.precision});
     if (options.softcap > 0) SoftCapInPlace(logits, options.softcap);
     for (int64_t r = 0; r < rows; ++r) {
-      const float* row = Data(logits) + r * vocab_size;
+      float* row = Mutable(logits) + r * vocab_size;
+      const LawRow::Kept kept =
+          law_row.Apply(n + r, Ids(targets_N)[n + r], {row, static_cast<size_t>(vocab_size)});
       const LogSoftmaxStats row_stats =
-          kernels.log_softmax_stats(row, vocab_size, inverse_temperature);
-      kernels.log_softmax_write(row + Ids(targets_N)[n + r], 1, inverse_temperature, row_stats,
+          kernels.log_softmax_stats(kept.logits, kept.width, inverse_temperature);
+      kernels.log_softmax_write(kept.logits + kept.target, 1, inverse_temperature, row_stats,
                                 Mutable(result.logprobs_N) + n + r);
       Mutable(result.entropy_N)[n + r] = row_stats.entropy;
       if (stats.defined()) {

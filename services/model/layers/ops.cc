@@ -1,7 +1,9 @@
 #include "services/model/layers/ops.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -13,6 +15,7 @@
 
 #include "services/model/kernels/cpu_kernels.h"
 #include "services/model/layers/forward.h"
+#include "services/model/layers/law_row.h"
 
 // The only file that sees custom_function.h, which takes ten seconds to compile.
 namespace rollcall::ops {
@@ -302,6 +305,12 @@ class PackedAttentionFunction : public Function<PackedAttentionFunction> {
   }
 };
 
+// Carries the laws from forward to backward.
+struct LawsHolder : torch::CustomClassHolder {
+  explicit LawsHolder(std::shared_ptr<const RowLaws> held) : laws(std::move(held)) {}
+  std::shared_ptr<const RowLaws> laws;
+};
+
 class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden_NE,
@@ -315,6 +324,8 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
     ctx->saved_data["softcap"] = options.softcap;
     ctx->saved_data["chunk_bytes"] = options.chunk_bytes;
     ctx->saved_data["precision"] = static_cast<int64_t>(options.precision);
+    ctx->saved_data["laws"] =
+        c10::IValue::make_capsule(c10::make_intrusive<LawsHolder>(options.laws));
     return {result.logprobs_N, result.entropy_N};
   }
 
@@ -343,6 +354,8 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
     const double softcap = ctx->saved_data["softcap"].toDouble();
     at::Tensor capped_V;  // a row of logits, which its gradient overwrites
     if (softcap > 0) capped_V = forward::Empty({vocab_size});
+    const auto holder = ctx->saved_data["laws"].toCapsule();
+    LawRow law_row(static_cast<const LawsHolder&>(*holder).laws.get(), vocab_size);
     for (int64_t n = 0; n < num_rows; n += chunk) {
       const int64_t rows = std::min(chunk, num_rows - n);
       forward::Product({.x = Data(hidden_NE) + n * width,
@@ -357,14 +370,17 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
         float* row = Mutable(logits_CV) + r * vocab_size;
         const float* row_stats = stats + 3 * (n + r);
         if (softcap > 0) std::copy_n(row, vocab_size, Mutable(capped_V));
-        kernels.log_softmax_grad({.logits = row,
-                                  .width = vocab_size,
+        const std::span<float> row_V(row, static_cast<size_t>(vocab_size));
+        const LawRow::Kept kept = law_row.Apply(n + r, Ids(saved[2])[n + r], row_V);
+        kernels.log_softmax_grad({.logits = kept.logits,
+                                  .width = kept.width,
                                   .inverse_temperature = inverse_temperature,
                                   .stats = {row_stats[0], row_stats[1], row_stats[2]},
-                                  .target = Ids(saved[2])[n + r],
+                                  .target = kept.target,
                                   .dlogprob = Data(dlogprobs_N)[n + r],
                                   .dentropy = Data(dentropy_N)[n + r],
-                                  .dlogits = row});
+                                  .dlogits = kept.logits});
+        law_row.Backward(kept, row_V);
         if (softcap > 0) {
           kernels.soft_cap_grad({.y = Data(capped_V),
                                  .dy = row,

@@ -11,10 +11,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "services/model/config/activation.h"
 #include "services/model/layers/compute.h"
+#include "services/model/law/row_laws.h"
 #include "services/model/tensor.h"
 
 namespace rollcall::ops {
@@ -68,11 +70,13 @@ at::Tensor RoundToBFloat16(const at::Tensor& x);
 at::Tensor PackedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& starts, const AttentionShape& shape);
 
-// log softmax(cap(hidden * w^T) / temperature)[target] and the entropy, both [N], in chunks of rows
-// whose logits take at most `chunk_bytes`; backward computes the logits again.  targets_N int32.
+// log softmax(cap(hidden * w^T) / temperature)[target] and the entropy, both [N], under the law of
+// each row, in chunks of rows whose logits take at most `chunk_bytes`; backward computes the logits
+// again.  targets_N int32.
 struct TokenLogprobsOptions {
   double temperature = 1.0;
-  double softcap = 0;  // of the logits; 0: none
+  double softcap = 0;                   // of the logits; 0: none
+  std::shared_ptr<const RowLaws> laws;  // null: nothing is edited, everything is kept
   int64_t chunk_bytes = int64_t{16} << 20;
   Precision precision = Precision::kFloat32;  // of the product
 };

@@ -108,13 +108,44 @@ std::vector<float> LearnerLogprobs(const ModelWeights& weights, const GroupReque
       MakePackedAttention(weights.config, {0, static_cast<int32_t>(tokens.size())});
   const auto hidden = DecoderHidden(weights, nullptr, tokens, positions, *attention);
   REQUIRE_OK(hidden.status());
-  std::vector<int32_t> targets(tokens.begin() + 1, tokens.end());
-  targets.push_back(0);
+  const auto num_prompt = static_cast<int64_t>(group.prompt_token_ids.size());
+  const auto num_sampled = static_cast<int64_t>(sample.token_ids.size());
+  const auto kept = KeptSets::Parse(sample.kept_sets, num_sampled, weights.config.vocab_size);
+  REQUIRE_OK(kept.status());
+  const auto laws = std::make_shared<RowLaws>();
+  laws->law = group.law;
+  for (int64_t n = 0; n < num_sampled; ++n) {
+    laws->rows_N.push_back({.context = {group.prompt_token_ids,
+                                        std::span(sample.token_ids).first(static_cast<size_t>(n))},
+                            .kept = &*kept,
+                            .number = n});
+  }
   const auto result =
-      ComputeTokenLogprobs(weights, nullptr, *hidden, targets, group.law.temperature);
+      ComputeTokenLogprobs(weights, nullptr, hidden->narrow(0, num_prompt - 1, num_sampled),
+                           sample.token_ids, group.law.temperature, laws);
   REQUIRE_OK(result.status());
   const float* data = result->logprobs_N.const_data_ptr<float>();
-  return {data + group.prompt_token_ids.size() - 1, data + tokens.size() - 1};
+  return {data, data + num_sampled};
+}
+
+// Every kind of law that is not just a temperature.
+std::vector<SamplingLaw> Laws() {
+  return {{.top_k = 20},
+          {.temperature = 0.8, .top_p = 0.9},
+          {.min_p = 0.05},
+          {.repetition_penalty = 1.2},
+          {.temperature = 0.9, .presence_penalty = 0.5, .frequency_penalty = 0.3},
+          {.logit_bias = {{3, 2.0F}, {60, -4.0F}}},
+          {.allowed_token_ids = {0, 5, 9, 11, 40}, .min_new_tokens = 4},
+          {.temperature = 1.3,
+           .top_p = 0.95,
+           .top_k = 30,
+           .min_p = 0.01,
+           .repetition_penalty = 0.8,
+           .presence_penalty = -0.2,
+           .logit_bias = {{7, 1.0F}},
+           .banned_token_ids = {8, 9},
+           .min_new_tokens = 3}};
 }
 
 }  // namespace
@@ -123,7 +154,13 @@ TEST_CASE("Engine: behaviour log-probabilities are the learner's, bit for bit",
           "[unit][engine][torch]") {
   const ModelWeights weights = RandomWeights(4);
   std::vector<GroupRequest> groups;
+  const std::vector<SamplingLaw> laws = Laws();
   for (uint64_t id = 0; id < 12; ++id) groups.push_back(MakeGroup(id, id % 2 == 0 ? 1.0 : 0.7));
+  for (uint64_t id = 12; id < 12 + laws.size(); ++id) {
+    groups.push_back(MakeGroup(id, 1.0));
+    groups.back().law = laws[id - 12];
+  }
+  for (GroupRequest& group : groups) group.wants_kept_sets = true;
   std::map<std::pair<uint64_t, int32_t>, CompletedSample> first;
   struct Setting {
     int32_t max_sequences, max_batched_tokens, block_size;
@@ -153,6 +190,7 @@ TEST_CASE("Engine: behaviour log-probabilities are the learner's, bit for bit",
     for (const auto& [key, sample] : results) {
       REQUIRE(sample.token_ids == first.at(key).token_ids);
       REQUIRE(sample.behavior_logprobs == first.at(key).behavior_logprobs);
+      REQUIRE(sample.kept_sets == first.at(key).kept_sets);
     }
   }
 }

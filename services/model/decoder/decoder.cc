@@ -252,8 +252,8 @@ StatusOr<TokenLogprobs> ComputeTokenLogprobs(const ModelWeights& weights,
                            packed == nullptr ? at::Tensor() : packed->lm_head, CopyIds(targets_N),
                            {.temperature = temperature,
                             .softcap = weights.config.logit_softcap,
-                           .laws = std::move(laws),
-                           .precision = weights.config.precision});
+                            .laws = std::move(laws),
+                            .precision = weights.config.precision});
     return TokenLogprobs{logprobs_N, entropy_N};
   });
 }

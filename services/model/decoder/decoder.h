@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "services/base/status/status.h"
-#include "services/model/layers/compute.h"
 #include "services/model/law/row_laws.h"
+#include "services/model/layers/compute.h"
 #include "services/model/tensor.h"
 #include "services/model/weights/model_weights.h"
 

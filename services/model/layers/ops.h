@@ -15,8 +15,8 @@
 #include <utility>
 
 #include "services/model/config/activation.h"
-#include "services/model/layers/compute.h"
 #include "services/model/law/row_laws.h"
+#include "services/model/layers/compute.h"
 #include "services/model/tensor.h"
 
 namespace rollcall::ops {

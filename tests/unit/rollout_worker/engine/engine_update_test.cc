@@ -83,7 +83,8 @@ void CheckReplay(const GroupRequest& group, const CompletedSample& sample) {
   std::vector<int32_t> tokens = group.prompt_token_ids;
   for (size_t i = 0; i < sample.token_ids.size(); ++i) {
     const auto seed = static_cast<uint64_t>(sample.policy_versions[i] / 10);
-    REQUIRE_OK(sampler.SetRow(FakeLogits(seed, tokens, kVocab), group.law));
+    const std::vector<float> logits = FakeLogits(seed, tokens, kVocab);
+    REQUIRE_OK(sampler.SetRow(logits, group.law));
     const SampledToken token = sampler.Draw(random.UniformAt(i));
     REQUIRE(token.token == sample.token_ids[i]);
     REQUIRE(token.logprob == sample.behavior_logprobs[i]);

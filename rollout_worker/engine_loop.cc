@@ -4,6 +4,11 @@
 #include <utility>
 
 namespace rollcall {
+namespace {
+
+constexpr absl::Duration kLoadInterval = absl::Milliseconds(200);
+
+}  // namespace
 
 EngineEvents SplitByGroup(std::vector<std::pair<uint64_t, EngineEvents>> users) {
   ROLLCALL_CHECK(!users.empty() && users.front().first == 0, "every group has a user");
@@ -38,6 +43,11 @@ EngineEvents SplitByGroup(std::vector<std::pair<uint64_t, EngineEvents>> users) 
   };
   events.on_step = [shared] {
     for (const auto& [first, user] : *shared) user.on_step();
+  };
+  events.on_loads = [shared](const std::vector<JobLoad>& loads) {
+    for (const auto& [first, user] : *shared) {
+      if (user.on_loads) user.on_loads(loads);
+    }
   };
   return events;
 }
@@ -229,6 +239,22 @@ void EngineLoop::ReportOccupancy() {
     total += job.engine->cache().num_blocks();
   }
   metrics_.Occupancy(running, waiting, used, total);
+  const absl::Time now = clock_.Now();
+  if (!events_.on_loads || now < next_load_report_) return;
+  next_load_report_ = now + kLoadInterval;
+  std::vector<JobLoad> loads;
+  for (const auto& [job_id, job] : jobs_) {
+    if (!job.engine) continue;
+    const Engine& engine = *job.engine;
+    loads.push_back({.job_id = job_id,
+                     .policy_version = engine.newest_version(),
+                     .freeness = engine.FreenessNow(),
+                     .num_running = static_cast<int32_t>(engine.num_running()),
+                     .num_waiting = static_cast<int32_t>(engine.num_waiting()),
+                     .num_used_blocks = engine.cache().num_used(),
+                     .num_blocks = engine.cache().num_blocks()});
+  }
+  events_.on_loads(std::move(loads));
 }
 
 void EngineLoop::ExpireGroups() {

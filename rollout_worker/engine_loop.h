@@ -43,6 +43,17 @@ struct GroupWork {
   GroupRequest request;  // group_id is unique in this process
 };
 
+// What the engine of a job carries.
+struct JobLoad {
+  std::string job_id;
+  int64_t policy_version = 0;  // of the newest model
+  double freeness = 0;         // scheduler/freeness.h
+  int32_t num_running = 0;
+  int32_t num_waiting = 0;
+  int32_t num_used_blocks = 0;
+  int32_t num_blocks = 0;
+};
+
 // Run on the engine thread with no lock held; they must be quick and may post commands.
 struct EngineEvents {
   // Tokens of streaming groups, before the on_samples that ends them. May be null.
@@ -52,6 +63,8 @@ struct EngineEvents {
   // for the job), or was aborted at its deadline (kDeadlineExceeded).
   std::function<void(uint64_t group_id, const Status&)> on_group_failed;
   std::function<void()> on_step;
+  // Now and then: what every engine carries. May be null.
+  std::function<void(std::vector<JobLoad>)> on_loads;
 };
 
 // One loop, several users: each hears of the groups from its first id on, up to the next user's
@@ -142,6 +155,7 @@ class EngineLoop {
   std::map<std::string, JobEngine> jobs_;
   std::unordered_map<uint64_t, LiveGroup> groups_;
   absl::Time next_deadline_ = absl::InfiniteFuture();
+  absl::Time next_load_report_ = absl::InfinitePast();
   bool is_paused_ = false;
 
   Mutex mu_;

@@ -6,6 +6,7 @@
 
 #include "rollout_worker/engine/group.h"
 #include "rollout_worker/runner/decoder_runner.h"
+#include "rollout_worker/scheduler/freeness.h"
 
 namespace rollcall {
 
@@ -277,6 +278,18 @@ bool Engine::SetPriority(uint64_t group_id, int32_t priority) {
 void Engine::SetTenantWeight(const std::string& tenant, double weight) {
   FairShare& shares = scheduler_->fair_share();
   shares.SetWeight(shares.Account(tenant), weight);
+}
+
+double Engine::FreenessNow() const {
+  std::vector<RunningLoad> running;
+  running.reserve(scheduler_->num_running());
+  for (const Sequence* sequence : scheduler_->running()) {
+    running.push_back({sequence->blocks.size(), sequence->priority});
+  }
+  return Freeness({.num_blocks = cache_.num_blocks(),
+                   .running = running,
+                   .num_waiting = static_cast<int32_t>(scheduler_->num_waiting()),
+                   .head_demand_blocks = scheduler_->HeadDemandBlocks()});
 }
 
 bool Engine::Abort(uint64_t group_id) {

@@ -123,6 +123,12 @@ class Engine {
   bool has_work() const { return !is_paused_ && scheduler_->has_work(); }
   size_t num_running() const { return scheduler_->num_running(); }
   size_t num_waiting() const { return scheduler_->num_waiting(); }
+  // The load in one number; scheduler/freeness.h.
+  double FreenessNow() const;
+  // Version of the newest model; 0 before the first.
+  int64_t newest_version() const {
+    return models_.empty() ? 0 : models_.rbegin()->second.policy_version;
+  }
   size_t num_models() const { return models_.size(); }
   const KvCache& cache() const { return cache_; }
   int64_t block_bytes() const { return runner_->block_bytes(); }

@@ -321,6 +321,12 @@ bool Scheduler::FitsWithoutPreemption(const Sequence& sequence) const {
          cache_.num_free();
 }
 
+int32_t Scheduler::HeadDemandBlocks() const {
+  const Sequence* first = FirstWaiting();
+  if (first == nullptr) return 0;
+  return cache_.BlocksFor(first->num_known()) + first->num_forks;
+}
+
 bool Scheduler::Admit(Sequence* sequence) {
   const bool alone = running_.empty();
   if (!alone && SlotsUsed() + 1 + sequence->num_forks > options_.max_sequences) return false;

@@ -115,6 +115,9 @@ class Scheduler {
   // the copy that must be made before the next step.
   std::optional<BlockCopy> Fork(const Sequence& parent, int32_t num_tokens, Sequence* child);
 
+  // Blocks that the first in line needs to start; 0: nobody waits.
+  int32_t HeadDemandBlocks() const;
+
   void SetCosts(const PreemptionCosts& costs) { costs_ = costs; }
 
   bool has_work() const { return !running_.empty() || num_waiting_ > 0; }

@@ -30,11 +30,13 @@
 #include "services/coordinator/metrics.h"
 #include "services/coordinator/turn.h"
 #include "services/coordinator/worker/registry.h"
+#include "services/coordinator/worker/rescheduler.h"
 
 namespace rollcall::coordinator {
 
 struct CoreOptions {
   RegistryOptions registry;
+  ReschedulerOptions rescheduler;
   // Counts the coordinator's starts over one journal, so that ids are never reused.
   int64_t incarnation = 1;
   size_t max_active_jobs = 1000;
@@ -172,6 +174,10 @@ class Core {
   void RemoveWorker(Turn& turn, const std::string& worker_id, const std::string& cause,
                     const std::string& what, LostSample::Budget budget);
   void Watchdog(Turn& turn);
+  // Plans migrations between rollout workers; their next heartbeats are told.
+  void Reschedule();
+  // The waiting call for leases that is answered next: of the emptiest worker where loads matter.
+  std::deque<LeaseWaiter>::iterator NextLeaseWaiter();
   JobRun* GroupOf(const std::string& worker_id);
   absl::Duration StallTimeoutOf(const Worker& worker);
 

@@ -46,6 +46,9 @@ StatusOr<v1::HeartbeatResponse> Core::Heartbeat(Turn& turn, const v1::HeartbeatR
   for (; worker->ended_jobs_seen < ended_job_ids_.size(); ++worker->ended_jobs_seen) {
     response.add_ended_job_ids(ended_job_ids_[worker->ended_jobs_seen]);
   }
+  for (v1::MigrationOrder& order : std::exchange(worker->migrations, {})) {
+    *response.add_migrations() = std::move(order);
+  }
   return response;
 }
 
@@ -141,6 +144,34 @@ void Core::Watchdog(Turn& turn) {
   }
 }
 
+void Core::Reschedule() {
+  if (options_.rescheduler.mode == Rescheduling::kOff) return;
+  std::vector<EngineState> engines;
+  for (const auto& [id, worker] : registry_.workers()) {
+    if (worker.role != v1::PROCESS_ROLE_ROLLOUT) continue;
+    for (const v1::EngineLoad& load : worker.loads) {
+      engines.push_back({.worker_id = id,
+                         .address = worker.address,
+                         .job_id = load.job_id(),
+                         .policy_version = load.policy_version(),
+                         .freeness = load.freeness(),
+                         .num_running = load.num_running(),
+                         .num_used_blocks = load.num_used_blocks(),
+                         .num_blocks = load.num_blocks(),
+                         .is_leaving = worker.is_leaving});
+    }
+  }
+  for (const PlannedMigration& move : PlanMigrations(options_.rescheduler, engines)) {
+    const auto source = registry_.Find(move.source_worker_id);
+    // One order at a time: the next plan is made from loads that know what came of it.
+    if (!source.ok() || !(*source)->migrations.empty()) continue;
+    v1::MigrationOrder& order = (*source)->migrations.emplace_back();
+    order.set_job_id(move.job_id);
+    order.set_destination(move.destination);
+    order.set_max_sequences(move.max_sequences);
+  }
+}
+
 void Core::Tick(Turn& turn) {
   if (last_tick_ != absl::Time() && turn.now - last_tick_ > kLateTick) {
     // This process was stopped or starved: nobody could reach it, so nobody was late.
@@ -167,6 +198,7 @@ void Core::Tick(Turn& turn) {
   if (turn.now - last_watchdog_ >= kWatchdogInterval) {
     last_watchdog_ = turn.now;
     Watchdog(turn);
+    Reschedule();
     ExplainWaits();
     for (const auto& [number, run] : active_) {
       const absl::Duration timeout = FromProto(run->spec().resources().learner_timeout());

@@ -1,5 +1,6 @@
 // Prompts and scores: who holds what until when, and what comes back.
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "services/coordinator/core.h"
@@ -147,10 +148,25 @@ std::vector<v1::PromptLease> Core::TakePrompts(Turn& turn, const LeaseWaiter& wa
   return leases;
 }
 
+std::deque<Core::LeaseWaiter>::iterator Core::NextLeaseWaiter() {
+  if (options_.rescheduler.mode == Rescheduling::kOff) return lease_waiters_.begin();
+  const auto freeness = [this](const LeaseWaiter& waiter) {
+    double least = std::numeric_limits<double>::infinity();
+    const auto worker = registry_.Find(waiter.worker_id);
+    if (!worker.ok()) return least;
+    for (const v1::EngineLoad& load : (*worker)->loads) least = std::min(least, load.freeness());
+    return least;
+  };
+  return std::max_element(
+      lease_waiters_.begin(), lease_waiters_.end(),
+      [&](const LeaseWaiter& a, const LeaseWaiter& b) { return freeness(a) < freeness(b); });
+}
+
 void Core::ServeLeaseWaiters(Turn& turn) {
   if (journal_.congested()) return;
   while (!lease_waiters_.empty()) {
-    LeaseWaiter& waiter = lease_waiters_.front();
+    const auto next = NextLeaseWaiter();
+    LeaseWaiter& waiter = *next;
     v1::LeasePromptsResponse response;
     if (!waiter.call.gone()) {
       std::vector<v1::PromptLease> leases = TakePrompts(turn, waiter);
@@ -158,7 +174,7 @@ void Core::ServeLeaseWaiters(Turn& turn) {
       for (v1::PromptLease& lease : leases) *response.add_leases() = std::move(lease);
     }
     Reply(turn, waiter.call, OkStatus(), std::move(response));
-    lease_waiters_.pop_front();
+    lease_waiters_.erase(next);
   }
 }
 

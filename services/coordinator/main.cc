@@ -37,6 +37,9 @@ struct Flags {
   std::string state_dir;
   double heartbeat_interval_s = 0.5;
   double heartbeat_timeout_s = 5.0;
+  std::string reschedule = "off";
+  double migrate_out_below = 3.0;
+  double migrate_in_above = 10.0;
 };
 
 // Calls fn until it goes out of scope.
@@ -104,6 +107,11 @@ Status Serve(const Flags& flags, Daemon& daemon) {
   options.incarnation = incarnation;
   options.registry.heartbeat_interval = absl::Seconds(flags.heartbeat_interval_s);
   options.registry.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
+  options.rescheduler.mode = flags.reschedule == "balance"      ? Rescheduling::kBalance
+                             : flags.reschedule == "defragment" ? Rescheduling::kDefragment
+                                                                : Rescheduling::kOff;
+  options.rescheduler.migrate_out_below = flags.migrate_out_below;
+  options.rescheduler.migrate_in_above = flags.migrate_in_above;
   Coordinator coordinator(options, {daemon.logger(), metrics, *files}, *journal, clock);
   ROLLCALL_RETURN_IF_ERROR(coordinator.Recover(*recovery));
   recovery.reset();
@@ -155,6 +163,16 @@ int main(int argc, char** argv) {
   app.add_option("--heartbeat-timeout", flags.heartbeat_timeout_s,
                  "Seconds without a heartbeat after which a process is dead")
       ->check(CLI::Range(0.05, 36000.0))
+      ->capture_default_str();
+  app.add_option("--reschedule", flags.reschedule,
+                 "Live migration of running sequences between rollout workers")
+      ->check(CLI::IsMember({"off", "balance", "defragment"}))
+      ->capture_default_str();
+  app.add_option("--migrate-out-below", flags.migrate_out_below,
+                 "Freeness (decode steps) below which a worker gives sequences away")
+      ->capture_default_str();
+  app.add_option("--migrate-in-above", flags.migrate_in_above,
+                 "Freeness above which a worker takes sequences")
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   auto daemon = Daemon::Start(flags.daemon, "coordinator");

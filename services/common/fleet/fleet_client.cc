@@ -58,6 +58,7 @@ class GrpcFleetClient final : public FleetClient {
                   std::function<void(const std::vector<std::string>&)> on_jobs_ended)
       : logger_(logger),
         on_jobs_ended_(std::move(on_jobs_ended)),
+        on_migrations_(options.on_migrations),
         stub_(v1::FleetService::NewStub(coordinator)),
         registration_(MakeRegistration(options)) {
     thread_ = std::thread([this] { Run(); });
@@ -118,6 +119,16 @@ class GrpcFleetClient final : public FleetClient {
   void Progress() override ABSL_LOCKS_EXCLUDED(mu_) {
     MutexLock lock(mu_);
     ++progress_;
+  }
+
+  void SetLoads(std::vector<EngineLoadReport> loads) override ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    loads_ = std::move(loads);
+  }
+
+  void SetLeaving() override ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    is_leaving_ = true;
   }
 
   bool draining() const override ABSL_LOCKS_EXCLUDED(mu_) {
@@ -245,6 +256,17 @@ class GrpcFleetClient final : public FleetClient {
       request.set_phase(phase_);
       request.set_job_id(job_id_);
       request.set_progress(progress_);
+      request.set_is_leaving(is_leaving_);
+      for (const EngineLoadReport& load : loads_) {
+        v1::EngineLoad& out = *request.add_loads();
+        out.set_job_id(load.job_id);
+        out.set_policy_version(load.policy_version);
+        out.set_freeness(load.freeness);
+        out.set_num_running(load.num_running);
+        out.set_num_waiting(load.num_waiting);
+        out.set_num_used_blocks(load.num_used_blocks);
+        out.set_num_blocks(load.num_blocks);
+      }
       timeout = std::clamp(interval_ * 2, kMaxRetry, kMaxHeartbeatTimeout);
     }
     v1::HeartbeatResponse response;
@@ -270,6 +292,13 @@ class GrpcFleetClient final : public FleetClient {
     if (on_jobs_ended_ && response.ended_job_ids_size() > 0) {
       on_jobs_ended_({response.ended_job_ids().begin(), response.ended_job_ids().end()});
     }
+    if (on_migrations_ && response.migrations_size() > 0) {
+      std::vector<MigrationRequest> orders;
+      for (const v1::MigrationOrder& order : response.migrations()) {
+        orders.push_back({order.job_id(), order.destination(), order.max_sequences()});
+      }
+      on_migrations_(orders);
+    }
   }
 
   // Once per state, not per retry.
@@ -282,6 +311,7 @@ class GrpcFleetClient final : public FleetClient {
 
   Logger& logger_;
   const std::function<void(const std::vector<std::string>&)> on_jobs_ended_;
+  const std::function<void(const std::vector<MigrationRequest>&)> on_migrations_;
   const std::unique_ptr<v1::FleetService::Stub> stub_;
   const v1::RegisterRequest registration_;
   std::string trouble_;  // last one reported; used by the thread only
@@ -292,6 +322,8 @@ class GrpcFleetClient final : public FleetClient {
   std::string phase_ ABSL_GUARDED_BY(mu_) = "idle";
   std::string job_id_ ABSL_GUARDED_BY(mu_);
   uint64_t progress_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<EngineLoadReport> loads_ ABSL_GUARDED_BY(mu_);
+  bool is_leaving_ ABSL_GUARDED_BY(mu_) = false;
   absl::Duration interval_ ABSL_GUARDED_BY(mu_) = kDefaultInterval;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;

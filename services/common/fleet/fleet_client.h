@@ -5,6 +5,7 @@
 //                              '--drain--> draining
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,11 +19,31 @@ namespace rollcall {
 
 enum class Role { kRollout, kReward, kLearner };
 
+// What one engine of a rollout worker carries; see fleet.proto.
+struct EngineLoadReport {
+  std::string job_id;
+  int64_t policy_version = 0;
+  double freeness = 0;
+  int32_t num_running = 0;
+  int32_t num_waiting = 0;
+  int32_t num_used_blocks = 0;
+  int32_t num_blocks = 0;
+};
+
+// Hand running sequences of a job to the worker at `destination`.
+struct MigrationRequest {
+  std::string job_id;
+  std::string destination;
+  int32_t max_sequences = 0;
+};
+
 struct FleetOptions {
   Role role = Role::kRollout;
   std::string name;     // stable, e.g. "rollout-0"
   std::string address;  // of the process's gRPC server
   std::string metrics_address;
+  // What the coordinator orders; runs on the heartbeat thread. May be null.
+  std::function<void(const std::vector<MigrationRequest>&)> on_migrations;
 };
 
 // Thread-safe.
@@ -44,6 +65,10 @@ class FleetClient {
   // progress counter.
   virtual void SetPhase(const std::string& phase, const std::string& job_id) = 0;
   virtual void Progress() = 0;
+  // Sent with every heartbeat from the next one on.
+  virtual void SetLoads(std::vector<EngineLoadReport> loads) = 0;
+  // The process shall end soon: what it runs had better be moved away.
+  virtual void SetLeaving() = 0;
   // The coordinator asked this process to stop taking work.
   virtual bool draining() const = 0;
 };

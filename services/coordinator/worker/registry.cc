@@ -7,6 +7,9 @@
 namespace rollcall::coordinator {
 namespace {
 
+// Engines of one worker that are looked at.
+constexpr int kMaxLoads = 256;
+
 constexpr size_t kMaxTextBytes = 256;
 
 // Between characters: protobuf sends valid UTF-8 only.
@@ -87,6 +90,9 @@ StatusOr<Worker*> Registry::Heartbeat(const v1::HeartbeatRequest& request, absl:
     worker->progress = request.progress();
     worker->job_id = job_id;
   }
+  const int num_loads = std::min(request.loads_size(), kMaxLoads);
+  worker->loads.assign(request.loads().begin(), request.loads().begin() + num_loads);
+  worker->is_leaving = request.is_leaving();
   return worker;
 }
 

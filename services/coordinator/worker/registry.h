@@ -36,6 +36,11 @@ struct Worker {
   uint64_t progress = 0;
   // Numbers the ended jobs that this process was told of.
   size_t ended_jobs_seen = 0;
+  // Of its last heartbeat.
+  std::vector<v1::EngineLoad> loads;
+  bool is_leaving = false;
+  // What its next heartbeat is told to move.
+  std::vector<v1::MigrationOrder> migrations;
 };
 
 // Not thread-safe.

@@ -1,4 +1,4 @@
-#include "rollout_worker/migration/load.h"
+#include "rollout_worker/scheduler/freeness.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,4 +1,4 @@
-#include "rollout_worker/migration/load.h"
+#include "rollout_worker/scheduler/freeness.h"
 
 #include <cmath>
 #include <vector>
@@ -7,7 +7,7 @@
 
 namespace rollcall {
 
-TEST_CASE("Freeness: cases worked by hand", "[unit][migration]") {
+TEST_CASE("Freeness: cases worked by hand", "[unit][scheduler]") {
   std::vector<RunningLoad> running = {{100, 1}, {60, 1}, {40, 1}, {20, 1}};
   EngineLoad load{.num_blocks = 851, .running = running};
   CHECK(Freeness(load) == 157.75);
@@ -25,7 +25,7 @@ TEST_CASE("Freeness: cases worked by hand", "[unit][migration]") {
   CHECK(Freeness(load, {{0, 751}}) == -30.0);
 }
 
-TEST_CASE("Freeness: an engine that leaves has none, an idle one has all", "[unit][migration]") {
+TEST_CASE("Freeness: an engine that leaves has none, an idle one has all", "[unit][scheduler]") {
   EngineLoad load{.num_blocks = 10};
   CHECK(std::isinf(Freeness(load)));
   CHECK(Freeness(load) > 0);

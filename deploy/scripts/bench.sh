@@ -6,6 +6,7 @@ usage: ./dev bench NAME [--json]
 
   startup         `rollcall up` and submit, to the first optimizer step of a tiny model
   control-plane   1,000 simulated workers against one coordinator
+  migration       pause of a sequence that moves between workers, by its length
   tokenizer       encoding and decoding beside the `tokenizers` library, one thread each
 
 --json prints one object: {"bench", "machine", "rows": [{"case", "figure", "unit", "value",
@@ -25,6 +26,9 @@ command_bench() {
     control-plane)
       command_build release --target control_plane_bench
       exec "$ROOT/build/release/bin/control_plane_bench" "$@" ;;
+    migration)
+      command_build release --target rollout_migration_test
+      exec "$ROOT/build/release/tests/rollout_migration_test" "[.bench]" ;;
     tokenizer)
       setup_test
       command_build release --target tokenizer_bench

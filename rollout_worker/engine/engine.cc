@@ -19,6 +19,24 @@ int32_t MaxTokens(const GroupRequest& request, const ModelConfig& config) {
       config.max_positions));
 }
 
+Status CheckHeavyHitters(const HeavyHitterOptions& options, const ModelConfig& config) {
+  if (options.num_heavy == 0 && options.num_recent == 0) return OkStatus();
+  if (options.num_heavy < 1 || options.num_recent < 1 || options.num_heavy > (1 << 24) ||
+      options.num_recent > (1 << 24)) {
+    return InvalidArgument("a KV budget of " + std::to_string(options.num_heavy) + " heavy and " +
+                           std::to_string(options.num_recent) +
+                           " recent tokens; both must be at least 1");
+  }
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (AttentionOfLayer(config, layer).window > 0) {
+      return InvalidArgument("layer " + std::to_string(layer) +
+                             " of the model sees a sliding window; heavy hitters need the whole "
+                             "context");
+    }
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 StatusOr<int32_t> NumKvBlocks(const EngineOptions& options, const ModelConfig& config) {
@@ -161,9 +179,14 @@ Status Engine::CheckGroup(const GroupRequest& request) const {
                            ", it must be in [0, " + std::to_string(kMaxTopLogprobs) + "]");
   }
   const int32_t max_tokens = MaxTokens(request, config_);
-  if (cache_.BlocksFor(max_tokens) > cache_.num_blocks()) {
-    return ResourceExhausted("a sequence of " + std::to_string(max_tokens) + " tokens needs " +
-                             std::to_string(cache_.BlocksFor(max_tokens)) +
+  ROLLCALL_RETURN_IF_ERROR(CheckHeavyHitters(request.heavy_hitters, config_));
+  const int32_t max_slots = request.heavy_hitters.is_on()
+                                ? std::min(max_tokens, std::max(static_cast<int32_t>(num_prompt),
+                                                                request.heavy_hitters.budget() + 1))
+                                : max_tokens;
+  if (cache_.BlocksFor(max_slots) > cache_.num_blocks()) {
+    return ResourceExhausted("a sequence of " + std::to_string(max_slots) + " tokens needs " +
+                             std::to_string(cache_.BlocksFor(max_slots)) +
                              " KV blocks, the cache has " + std::to_string(cache_.num_blocks()) +
                              "; raise --kv-cache-mib or lower max_new_tokens");
   }
@@ -228,7 +251,8 @@ Engine::Group& Engine::InsertGroup(GroupRequest request, LoadedModel* model) {
     sequence.model = request.model;
     sequence.num_prompt = static_cast<int32_t>(request.prompt_token_ids.size());
     sequence.max_tokens = group->max_tokens;
-    sequence.skips_prefix_cache = request.wants_prompt_logprobs;
+    sequence.skips_prefix_cache = request.wants_prompt_logprobs || request.heavy_hitters.is_on();
+    sequence.kv_budget = request.heavy_hitters.is_on() ? request.heavy_hitters.budget() : 0;
     sequence.group = group.get();
     sequence.index = static_cast<int32_t>(i);
     sequence.random = CounterRandom(request.stream_keys[i]);

@@ -157,6 +157,11 @@ class Engine {
   Status SetRow(const LiveSequence& sequence, std::span<const float> logits);
   void SampleFirst(Group& group, std::span<const float> logits);
   void SampleNext(LiveSequence& sequence, std::span<const float> logits);
+  // A sequence with a KV budget starts, and its prompt is there.
+  void BeginForgetting(LiveSequence* sequence);
+  Status CompactPrompt(LiveSequence* sequence);
+  // Starts a sibling beside the leader, whose prompt is computed.
+  void Fork(LiveSequence& leader, LiveSequence* child);
   // Appends the token; true when the completion ends with it.
   bool Append(const SampledToken& token, LiveSequence& sequence);
   // Reports what was sampled since the last time.

@@ -54,7 +54,9 @@ void Engine::RunBatch(ModelId model, const StepPlan& plan) {
     batch_.token_ids.insert(batch_.token_ids.end(), sequence.tokens.begin() + begin,
                             sequence.tokens.begin() + begin + chunk.num_new);
     for (int32_t i = 0; i < chunk.num_new; ++i) batch_.positions.push_back(begin + i);
-    batch_.sequences.push_back({sequence.blocks.blocks(), begin, chunk.num_new});
+    if (sequence.kv_budget > 0 && begin == 0) BeginForgetting(&sequence);
+    batch_.sequences.push_back(
+        {sequence.blocks.blocks(), begin, chunk.num_new, sequence.heavy_hitters.get()});
     if (chunk.wants_logits()) {
       batch_.logit_rows.push_back(static_cast<int64_t>(batch_.token_ids.size()) - 1);
       num_prefilled_ += chunk.num_new - (begin >= sequence.num_prompt ? 1 : 0);
@@ -81,6 +83,17 @@ void Engine::RunBatch(ModelId model, const StepPlan& plan) {
   for (const PlannedChunk& chunk : batch_chunks_) {
     const bool wants_logits = chunk.wants_logits();
     scheduler_->Advance(chunk);
+    const Status compacted = CompactPrompt(static_cast<LiveSequence*>(chunk.sequence));
+    if (!compacted.ok()) {
+      row += wants_logits ? 1 : 0;
+      auto& failed = static_cast<LiveSequence&>(*chunk.sequence);
+      if (failed.group->forked) {
+        Fail(failed, compacted);
+      } else {
+        FailGroup(*failed.group, compacted);
+      }
+      continue;
+    }
     if (!wants_logits) continue;
     const std::span<const float> row_logits = logits->subspan(vocab * row++, vocab);
     auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
@@ -101,6 +114,38 @@ Status Engine::SetRow(const LiveSequence& sequence, std::span<const float> logit
                           .stop_token_ids = request.stop_token_ids});
 }
 
+void Engine::BeginForgetting(LiveSequence* sequence) {
+  sequence->heavy_hitters =
+      std::make_unique<HeavyHitters>(sequence->group->request.heavy_hitters, config_.num_layers,
+                                     config_.num_kv_heads, sequence->num_prompt);
+  sequence->is_compact = sequence->heavy_hitters->is_compact();
+}
+
+Status Engine::CompactPrompt(LiveSequence* sequence) {
+  if (sequence->heavy_hitters == nullptr ||
+      !sequence->heavy_hitters->NeedsCompaction(sequence->num_computed)) {
+    return OkStatus();
+  }
+  ROLLCALL_RETURN_IF_ERROR(
+      runner_->CompactHeavyHitters(sequence->blocks.blocks(), sequence->heavy_hitters.get()));
+  scheduler_->Compact(sequence);
+  return OkStatus();
+}
+
+void Engine::Fork(LiveSequence& leader, LiveSequence* child) {
+  child->times.scheduled = leader.times.scheduled;
+  child->state = LiveSequence::State::kScheduled;
+  if (leader.heavy_hitters != nullptr) {
+    child->heavy_hitters = std::make_unique<HeavyHitters>(*leader.heavy_hitters);
+    for (const BlockCopy& copy : scheduler_->ForkCopy(leader, child)) {
+      runner_->CopyBlock(copy.from, copy.to);
+    }
+    return;
+  }
+  const auto copy = scheduler_->Fork(leader, leader.num_prompt, child);
+  if (copy) runner_->CopyBlock(copy->from, copy->to);
+}
+
 void Engine::SampleFirst(Group& group, std::span<const float> logits) {
   const Status prepared = SetRow(group.sequences.front(), logits);
   if (!prepared.ok()) {
@@ -110,17 +155,13 @@ void Engine::SampleFirst(Group& group, std::span<const float> logits) {
   group.forked = true;
   LiveSequence& leader = group.sequences.front();
   leader.num_forks = 0;
-  const int32_t num_prompt = leader.num_prompt;
   for (size_t i = 1; i < group.sequences.size(); ++i) {
     LiveSequence& child = group.sequences[i];
     child.tokens.reserve(leader.tokens.size() + 64);
     child.tokens = group.request.prompt_token_ids;
     const SampledToken token = sampler_.Draw(child.random.UniformAt(0));
     if (Append(token, child)) continue;
-    child.times.scheduled = leader.times.scheduled;
-    const auto copy = scheduler_->Fork(leader, num_prompt, &child);
-    child.state = LiveSequence::State::kScheduled;
-    if (copy) runner_->CopyBlock(copy->from, copy->to);
+    Fork(leader, &child);
   }
   Append(sampler_.Draw(leader.random.UniformAt(0)), leader);
 }

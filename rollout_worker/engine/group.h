@@ -23,6 +23,7 @@ struct Engine::LiveSequence : Sequence {
   KeptSetWriter kept_sets;
   int32_t num_streamed = 0;  // of the sampled tokens
   std::unique_ptr<StopWatcher> stop_watcher;
+  std::unique_ptr<HeavyHitters> heavy_hitters;  // null: nothing is forgotten
   SequenceTimes times;
   int32_t num_cached = 0;  // prompt tokens found in the prefix cache
 };

@@ -12,6 +12,7 @@
 #include "rollout_worker/sampler/sampler.h"
 #include "rollout_worker/sampler/stop_watcher.h"
 #include "services/base/status/status.h"
+#include "services/model/decoder/heavy_hitters.h"
 
 namespace rollcall {
 
@@ -69,6 +70,9 @@ struct GroupRequest {
   bool wants_prompt_logprobs = false;
   // SwitchGroups leaves the group with its model.
   bool is_version_pinned = false;
+  // On: every sample keeps only so many tokens in KV memory, and its law is no longer that of the
+  // whole context. Needs a model without sliding windows.
+  HeavyHitterOptions heavy_hitters;
   // Empty, or one per sample: where the completions go on. Their tokens count as sampled ones.
   std::vector<StartedCompletion> started;
 };

@@ -83,6 +83,14 @@ bool KvCache::Grow(int32_t num_tokens, BlockTable* table) {
   return true;
 }
 
+void KvCache::Shrink(int32_t num_tokens, BlockTable* table) {
+  ROLLCALL_CHECK(!table->is_indexed_, "a chain of cached blocks is not cut");
+  while (table->size() > BlocksFor(num_tokens)) {
+    pool_.Release(table->blocks_.back());
+    table->blocks_.pop_back();
+  }
+}
+
 void KvCache::MarkComputed(ModelId model, std::span<const int32_t> tokens, int32_t num_computed,
                            BlockTable* table) {
   const int32_t num_full = num_computed / block_size_;

@@ -48,6 +48,8 @@ class KvCache {
 
   // Makes the table cover num_tokens tokens. False when blocks are missing: nothing changed then.
   bool Grow(int32_t num_tokens, BlockTable* table);
+  // Gives the blocks behind the first num_tokens tokens back. The table must not be indexed.
+  void Shrink(int32_t num_tokens, BlockTable* table);
   // Blocks that Grow would take from the pool.
   int32_t NumMissing(int32_t num_tokens, const BlockTable& table) const;
 

@@ -75,6 +75,12 @@ class DecoderRunner final : public ModelRunner {
     });
   }
 
+  Status CompactHeavyHitters(std::span<const BlockId> block_table,
+                             HeavyHitters* heavy_hitters) override {
+    rollcall::CompactHeavyHitters(config_, pool_, block_table, heavy_hitters);
+    return OkStatus();
+  }
+
   void CopyBlock(BlockId from, BlockId to) override {
     std::memcpy(pool_.data + to * block_floats_, pool_.data + from * block_floats_,
                 static_cast<size_t>(block_floats_) * sizeof(float));
@@ -99,7 +105,8 @@ class DecoderRunner final : public ModelRunner {
     std::vector<PagedSequence> sequences;
     sequences.reserve(batch.sequences.size());
     for (const BatchSequence& sequence : batch.sequences) {
-      sequences.push_back({sequence.block_table, sequence.num_cached, sequence.num_new});
+      sequences.push_back(
+          {sequence.block_table, sequence.num_cached, sequence.num_new, sequence.heavy_hitters});
     }
     const Compute compute{.team = &team_};
     const auto attention = MakePagedAttention(config_, pool_, std::move(sequences), compute);

@@ -8,6 +8,7 @@
 
 #include "rollout_worker/kv_cache/block_store.h"
 #include "services/base/status/status.h"
+#include "services/model/decoder/heavy_hitters.h"
 
 namespace rollcall {
 
@@ -22,6 +23,8 @@ struct BatchSequence {
   std::span<const BlockId> block_table;  // covers num_cached + num_new tokens
   int32_t num_cached = 0;
   int32_t num_new = 0;
+  // Not null: the sequence forgets; decoder/heavy_hitters.h. The block table covers its slots.
+  HeavyHitters* heavy_hitters = nullptr;
 };
 
 // Sequences one after the other, flat. All run under one model.
@@ -46,6 +49,10 @@ class ModelRunner : public BlockStore {
   // row. The result is valid until the next call.
   virtual StatusOr<std::span<const float>> Run(const RunnableModel& model,
                                                const BatchLayout& batch) = 0;
+  // Moves what the heavy hitters of a computed prompt keep to the first slots of its blocks.
+  // kUnimplemented: this runner keeps everything.
+  virtual Status CompactHeavyHitters(std::span<const BlockId> block_table,
+                                     HeavyHitters* heavy_hitters) = 0;
 };
 
 }  // namespace rollcall

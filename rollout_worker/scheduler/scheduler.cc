@@ -99,7 +99,7 @@ Sequence* Scheduler::FirstWaiting() const {
 
 void Scheduler::Add(Sequence* sequence) {
   ROLLCALL_CHECK(!sequence->tokens.empty(), "a sequence has at least one token");
-  ROLLCALL_CHECK(cache_.BlocksFor(sequence->num_known()) <= cache_.num_blocks(),
+  ROLLCALL_CHECK(cache_.BlocksFor(sequence->NumSlotsWanted()) <= cache_.num_blocks(),
                  "the sequence is larger than the pool");
   fair_share_.Begin(sequence->account);
   InsertWaiting(sequence);
@@ -151,6 +151,7 @@ void Scheduler::Restart(Sequence* sequence) {
   ++sequence->epoch;
   sequence->num_computed = 0;
   sequence->has_stale_blocks = false;
+  sequence->is_compact = false;
 }
 
 void Scheduler::SetPriority(Sequence* sequence, int32_t priority) {
@@ -188,12 +189,16 @@ bool Scheduler::SwapOut(Sequence* sequence) {
   // A leader's siblings are not there yet; its prompt is cheap to find again in the prefix cache.
   if (sequence->num_computed == 0) return false;
   if (options_.preemption == Preemption::kAuto && !IsSwapCheaper(*sequence)) return false;
-  if (swap_->SwapOut(sequence->blocks, sequence->num_computed, &sequence->host)) return true;
+  // Slots are written again: nothing that was copied before is sure to hold.
+  if (sequence->kv_budget > 0) sequence->host.Clear();
+  const int32_t num_slots = sequence->NumSlots(sequence->num_computed);
+  sequence->num_swapped = sequence->num_computed;
+  if (swap_->SwapOut(sequence->blocks, num_slots, &sequence->host)) return true;
   // Running sequences keep their host copies only to save work: the first in rank needs it least.
   for (Sequence* other : running_) {
     if (other == sequence || other->transfer != nullptr || other->host.num_tokens == 0) continue;
     other->host.Clear();
-    if (swap_->SwapOut(sequence->blocks, sequence->num_computed, &sequence->host)) return true;
+    if (swap_->SwapOut(sequence->blocks, num_slots, &sequence->host)) return true;
   }
   return false;
 }
@@ -210,6 +215,8 @@ void Scheduler::PreemptLast() {
   running_.pop_back();
   victim->blocks.Clear();
   ++victim->epoch;
+  // Computed again, it begins with its whole prompt.
+  if (victim->host.num_tokens == 0) victim->is_compact = false;
   victim->num_computed = 0;
   InsertWaiting(victim);
   expected_share_ = kFirstShare;
@@ -264,6 +271,12 @@ void Scheduler::FinishTransfers() {
 int32_t Scheduler::ChunkOf(const Sequence& sequence) const {
   int32_t num_new = std::min(sequence.num_known() - sequence.num_computed,
                              options_.max_batched_tokens - plan_.num_tokens);
+  // A sequence that forgets does so token by token after its prompt.
+  if (sequence.kv_budget > 0) {
+    num_new = std::min(num_new, sequence.num_computed < sequence.num_prompt
+                                    ? sequence.num_prompt - sequence.num_computed
+                                    : 1);
+  }
   if (options_.max_prefill_chunk > 0) num_new = std::min(num_new, options_.max_prefill_chunk);
   return num_new;
 }
@@ -280,7 +293,7 @@ void Scheduler::PlanRunning() {
     if (sequence->transfer != nullptr) continue;
     const int32_t num_new = ChunkOf(*sequence);
     if (num_new == 0) continue;  // waits for its siblings, or the budget is spent
-    while (!cache_.Grow(sequence->num_computed + num_new, &sequence->blocks)) {
+    while (!cache_.Grow(sequence->NumSlots(sequence->num_computed + num_new), &sequence->blocks)) {
       const bool itself = running_.back() == sequence;
       PreemptLast();
       if (itself) return;
@@ -316,15 +329,15 @@ bool Scheduler::FitsWithoutPreemption(const Sequence& sequence) const {
   const int32_t num_hit = sequence.skips_prefix_cache || sequence.has_stale_blocks
                               ? 0
                               : cache_.CountPrefix(sequence.model, sequence.tokens);
-  return cache_.BlocksFor(sequence.num_known()) - num_hit + sequence.num_forks + watermark_blocks_ +
-             ExpectedBlocks(sequence) <=
+  return cache_.BlocksFor(sequence.NumSlotsWanted()) - num_hit + sequence.num_forks +
+             watermark_blocks_ + ExpectedBlocks(sequence) <=
          cache_.num_free();
 }
 
 int32_t Scheduler::HeadDemandBlocks() const {
   const Sequence* first = FirstWaiting();
   if (first == nullptr) return 0;
-  return cache_.BlocksFor(first->num_known()) + first->num_forks;
+  return cache_.BlocksFor(first->NumSlotsWanted()) + first->num_forks;
 }
 
 bool Scheduler::Admit(Sequence* sequence) {
@@ -334,14 +347,15 @@ bool Scheduler::Admit(Sequence* sequence) {
   if (!sequence->skips_prefix_cache && !sequence->has_stale_blocks) {
     num_hit = cache_.MatchPrefix(sequence->model, sequence->tokens, &sequence->blocks);
   }
-  const int32_t num_held = std::max(num_hit, sequence->host.num_tokens);
+  const int32_t num_held =
+      sequence->host.num_tokens > 0 ? std::max(num_hit, sequence->num_swapped) : num_hit;
   // Every sibling takes a block of its own as soon as the prompt is computed.
-  const int32_t wanted = cache_.NumMissing(sequence->num_known(), sequence->blocks) +
+  const int32_t wanted = cache_.NumMissing(sequence->NumSlotsWanted(), sequence->blocks) +
                          sequence->num_forks + watermark_blocks_ + ExpectedBlocks(*sequence);
   sequence->num_computed = num_held;
   const int32_t num_new = ChunkOf(*sequence);
   if ((!alone && wanted > cache_.num_free()) ||
-      !cache_.Grow(num_held + num_new, &sequence->blocks)) {
+      !cache_.Grow(sequence->NumSlots(num_held + num_new), &sequence->blocks)) {
     ROLLCALL_CHECK(!alone || cache_.num_used() > sequence->blocks.size(),
                    "a sequence does not fit into the empty pool");
     sequence->blocks.Clear();
@@ -355,6 +369,7 @@ bool Scheduler::Admit(Sequence* sequence) {
       sequence->has_stale_blocks = false;  // all is computed anew
     }
   }
+  if (sequence->kv_budget > 0) sequence->blocks.StopIndexing();
   plan_.num_prefix_hit_tokens += num_hit;
   if (num_held > num_hit) {
     sequence->transfer =
@@ -379,6 +394,34 @@ void Scheduler::Advance(const PlannedChunk& chunk) {
     sequence.num_booked = sequence.num_computed;
   }
   cache_.MarkComputed(sequence.model, sequence.tokens, sequence.num_computed, &sequence.blocks);
+}
+
+std::vector<BlockCopy> Scheduler::ForkCopy(const Sequence& parent, Sequence* child) {
+  std::vector<BlockCopy> copies;
+  const int32_t num_tokens = parent.num_computed;
+  child->num_computed = 0;
+  child->num_booked = num_tokens;
+  child->is_compact = parent.is_compact;
+  if (SlotsUsed() < options_.max_sequences &&
+      cache_.Grow(parent.NumSlots(num_tokens), &child->blocks)) {
+    child->blocks.StopIndexing();
+    child->num_computed = num_tokens;
+    for (int32_t i = 0; i < child->blocks.size(); ++i) {
+      const auto place = static_cast<size_t>(i);
+      copies.push_back({parent.blocks.blocks()[place], child->blocks.blocks()[place]});
+    }
+    fair_share_.Begin(child->account);
+    InsertRunning(child);
+    return copies;
+  }
+  child->is_compact = false;
+  Add(child);
+  return copies;
+}
+
+void Scheduler::Compact(Sequence* sequence) {
+  sequence->is_compact = true;
+  cache_.Shrink(sequence->NumSlots(sequence->num_computed), &sequence->blocks);
 }
 
 std::optional<BlockCopy> Scheduler::Fork(const Sequence& parent, int32_t num_tokens,

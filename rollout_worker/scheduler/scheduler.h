@@ -115,6 +115,12 @@ class Scheduler {
   // the copy that must be made before the next step.
   std::optional<BlockCopy> Fork(const Sequence& parent, int32_t num_tokens, Sequence* child);
 
+  // The same for a parent that forgets: nothing is shared. Empty when the child has to wait.
+  std::vector<BlockCopy> ForkCopy(const Sequence& parent, Sequence* child);
+
+  // The sequence's memory was compacted to its budget: the other blocks are given back.
+  void Compact(Sequence* sequence);
+
   // Blocks that the first in line needs to start; 0: nobody waits.
   int32_t HeadDemandBlocks() const;
 

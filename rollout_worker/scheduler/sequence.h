@@ -4,6 +4,7 @@
 //      ^--------- preempted ------------------'
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -39,6 +40,12 @@ struct Sequence {
   bool skips_prefix_cache = false;
   // The blocks hold keys and values of weights before `model`: nobody else may find them.
   bool has_stale_blocks = false;
+  // Tokens that the KV memory keeps of a sequence that forgets (0: all), and whether it does so
+  // already: while the prompt is computed it is there as a whole.
+  int32_t kv_budget = 0;
+  bool is_compact = false;
+  // num_computed when it was swapped out.
+  int32_t num_swapped = 0;
   BlockTable blocks;
   // How often the blocks were given up: what was read from them before holds while it is the same.
   uint64_t epoch = 0;
@@ -46,6 +53,16 @@ struct Sequence {
   // Not null: the blocks are being filled from the host copy, the sequence cannot run yet. After
   // the blocks, because it must end before they go.
   std::unique_ptr<SwapTransfer> transfer;
+
+  // Places in the KV memory of its first num_tokens tokens.
+  int32_t NumSlots(int32_t num_tokens) const {
+    return kv_budget > 0 && is_compact ? std::min(num_tokens, kv_budget + 1) : num_tokens;
+  }
+  // Places that it needs to run up to its last known token.
+  int32_t NumSlotsWanted() const {
+    if (kv_budget == 0) return num_known();
+    return is_compact ? NumSlots(num_known()) : num_prompt;
+  }
 
   int32_t num_known() const { return static_cast<int32_t>(tokens.size()); }
 };

@@ -33,6 +33,10 @@ class FakeModelRunner final : public ModelRunner {
 
   StatusOr<std::span<const float>> Run(const RunnableModel& model,
                                        const BatchLayout& batch) override;
+  Status CompactHeavyHitters(std::span<const BlockId> /*block_table*/,
+                             HeavyHitters* /*heavy_hitters*/) override {
+    return MakeStatus(StatusCode::kUnimplemented, "the fake keeps everything");
+  }
   void CopyBlock(BlockId from, BlockId to) override;
   int64_t block_bytes() const override;
   void ReadBlocks(BlockId first, int32_t count, std::byte* out) const override;

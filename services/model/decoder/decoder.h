@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "services/base/status/status.h"
+#include "services/model/decoder/heavy_hitters.h"
 #include "services/model/law/row_laws.h"
 #include "services/model/layers/compute.h"
 #include "services/model/tensor.h"
@@ -58,7 +59,15 @@ struct PagedSequence {
   std::span<const int32_t> block_table;  // covers num_cached + num_new tokens
   int32_t num_cached = 0;
   int32_t num_new = 0;
+  // Not null: the sequence forgets. Its tokens are in slots (HeavyHitters::NumSlots) of the blocks;
+  // once it is compact it brings one token at a time, while its prompt is computed any number.
+  HeavyHitters* heavy_hitters = nullptr;
 };
+
+// Moves what the prompt's heavy hitters keep to the first slots of its blocks, in place, when the
+// whole prompt is computed.
+void CompactHeavyHitters(const ModelConfig& config, const KvPool& pool,
+                         std::span<const int32_t> block_table, HeavyHitters* heavy_hitters);
 
 // Reads and writes the pool; no gradients. The spans and the team must outlive the call.
 std::unique_ptr<AttentionContext> MakePagedAttention(const ModelConfig& config, KvPool pool,

@@ -43,6 +43,10 @@ class PagedAttention final : public AttentionContext {
     const auto num_sequences = static_cast<int64_t>(sequences_.size());
     compute_.Split(num_sequences, k.numel() * kAppendCost, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) {
+        if (ReusesSlots(sequences_[static_cast<size_t>(s)])) {
+          ReplaceToken(static_cast<size_t>(s), layer, keys, v.const_data_ptr<float>());
+          continue;
+        }
         AppendKeys(static_cast<size_t>(s), layer, keys);
         AppendValues(static_cast<size_t>(s), layer, v.const_data_ptr<float>());
       }
@@ -77,7 +81,7 @@ class PagedAttention final : public AttentionContext {
       first_blocks_.push_back(blocks_.size());
       row += sequence.num_new;
       if (sequence.num_new == 0) continue;
-      const int64_t num_tokens = int64_t{sequence.num_cached} + sequence.num_new;
+      const int64_t num_tokens = NumSlots(sequence);
       longest = std::max(longest, num_tokens);
       total_cost += Cost(sequence);
       const int64_t num_blocks = (num_tokens + pool_.block_size - 1) / pool_.block_size;
@@ -95,7 +99,12 @@ class PagedAttention final : public AttentionContext {
   void Check(int64_t num_rows) const {
     int64_t total = 0;
     for (const PagedSequence& sequence : sequences_) {
-      const int64_t num_tokens = int64_t{sequence.num_cached} + sequence.num_new;
+      const int64_t num_tokens = NumSlots(sequence);
+      if (sequence.heavy_hitters != nullptr && sequence.num_new > 1 &&
+          sequence.heavy_hitters->is_compact() && num_tokens > sequence.heavy_hitters->budget()) {
+        throw std::out_of_range("a sequence that forgets brings one token at a time, not " +
+                                std::to_string(sequence.num_new));
+      }
       if (sequence.num_cached < 0 || sequence.num_new < 0 ||
           static_cast<int64_t>(sequence.block_table.size()) * pool_.block_size < num_tokens) {
         throw std::out_of_range("a block table of " + std::to_string(sequence.block_table.size()) +
@@ -115,6 +124,19 @@ class PagedAttention final : public AttentionContext {
     }
   }
 
+  // Slots that are in use when the sequence's new tokens are written.
+  static int64_t NumSlots(const PagedSequence& sequence) {
+    const int32_t num_tokens = sequence.num_cached + sequence.num_new;
+    return sequence.heavy_hitters == nullptr ? num_tokens
+                                             : sequence.heavy_hitters->NumSlots(num_tokens);
+  }
+
+  // Whether the new token goes where the last eviction left room: once that happens.
+  static bool ReusesSlots(const PagedSequence& sequence) {
+    return sequence.heavy_hitters != nullptr && sequence.heavy_hitters->is_compact() &&
+           sequence.num_new == 1;
+  }
+
   // Floats of one layer's keys, or values, in a block.
   int64_t PlaneSize() const { return num_kv_heads_ * pool_.block_size * row_lanes_; }
 
@@ -132,8 +154,11 @@ class PagedAttention final : public AttentionContext {
         compute_.NumParts(total_cost, total_cost / forward::kProductsPerElement);
     const int64_t num_parts = (Cost(sequence) * num_wanted + total_cost - 1) / total_cost;
     const int64_t head_parts = std::min(num_parts, num_kv_heads_);
+    // What a key receives is added up in the order of the queries.
     const int64_t query_parts =
-        std::min((num_parts + head_parts - 1) / head_parts, int64_t{sequence.num_new});
+        sequence.heavy_hitters != nullptr
+            ? 1
+            : std::min((num_parts + head_parts - 1) / head_parts, int64_t{sequence.num_new});
     for (int64_t i = 0; i < query_parts; ++i) {
       const int64_t first_query = i * sequence.num_new / query_parts;
       for (int64_t j = 0; j < head_parts; ++j) {
@@ -190,10 +215,33 @@ class PagedAttention final : public AttentionContext {
     });
   }
 
+  // One token of a sequence that forgets: each head has its own slot for it.
+  void ReplaceToken(size_t s, int64_t layer, const float* k, const float* v) const {
+    const PagedSequence& sequence = sequences_[s];
+    for (int64_t head = 0; head < num_kv_heads_; ++head) {
+      const int64_t slot = sequence.heavy_hitters->SlotOf(layer, head, sequence.num_cached);
+      float* planes = blocks_[first_blocks_[s] + static_cast<size_t>(slot / pool_.block_size)] +
+                      layer * 2 * PlaneSize();
+      const int64_t in_block = slot % pool_.block_size;
+      const int64_t head_size = pool_.block_size * row_lanes_;
+      const float* key = k + (first_rows_[s] * num_kv_heads_ + head) * row_lanes_;
+      float* keys = planes + head * head_size + in_block;
+      for (int64_t d = 0; d < row_lanes_; ++d) keys[d * pool_.block_size] = key[d];
+      const float* value = v + (first_rows_[s] * num_kv_heads_ + head) * head_dim_;
+      float* to = planes + PlaneSize() + head * head_size + in_block * row_lanes_;
+      if (is_bf16_) {
+        BestCpuKernels().pair_halves(value, head_dim_, reinterpret_cast<Bf16Pair*>(to));
+      } else {
+        std::copy_n(value, head_dim_, to);
+      }
+    }
+  }
+
   void AttendTask(const Task& task, int64_t layer, int thread, const at::Tensor& q,
                   const at::Tensor& out) {
     const LayerAttention& law = layers_[static_cast<size_t>(layer)];
     const PagedSequence& sequence = sequences_[task.sequence];
+    HeavyHitters* heavy = sequence.heavy_hitters;
     const int64_t group = num_heads_ / num_kv_heads_;
     const int64_t q_stride = num_heads_ * head_dim_;
     const int64_t head_size = pool_.block_size * row_lanes_;
@@ -201,32 +249,39 @@ class PagedAttention final : public AttentionContext {
                        task.first_head * group * head_dim_;
     const int64_t k_offset = layer * 2 * PlaneSize() + task.first_head * head_size;
     const float* const* blocks = blocks_.data() + first_blocks_[task.sequence];
-    const AttentionArgs args{.q = q.const_data_ptr<float>() + at,
-                             .q_stride = q_stride,
-                             .num_queries = task.num_queries,
-                             .first_position = sequence.num_cached + task.first_query,
-                             .num_heads = task.num_heads * group,
-                             .num_kv_heads = task.num_heads,
-                             .head_dim = head_dim_,
-                             .block_size = pool_.block_size,
-                             .k_blocks = blocks,
-                             .k_offset = k_offset,
-                             .k_head_stride = head_size,
-                             .v_blocks = blocks,
-                             .v_offset = k_offset + PlaneSize(),
-                             .v_head_stride = head_size,
-                             .v_stride = row_lanes_,
-                             .scale = static_cast<float>(law.scale),
-                             .softcap = softcap_,
-                             .window = law.window,
-                             .out = out.mutable_data_ptr<float>() + at,
-                             .out_stride = q_stride,
-                             .stats = nullptr,
-                             .scratch = scratch_.data() + thread * scratch_size_};
+    const AttentionArgs args{
+        .q = q.const_data_ptr<float>() + at,
+        .q_stride = q_stride,
+        .num_queries = task.num_queries,
+        .first_position = NumSlots(sequence) - sequence.num_new + task.first_query,
+        .num_heads = task.num_heads * group,
+        .num_kv_heads = task.num_heads,
+        .head_dim = head_dim_,
+        .block_size = pool_.block_size,
+        .k_blocks = blocks,
+        .k_offset = k_offset,
+        .k_head_stride = head_size,
+        .v_blocks = blocks,
+        .v_offset = k_offset + PlaneSize(),
+        .v_head_stride = head_size,
+        .v_stride = row_lanes_,
+        .scale = static_cast<float>(law.scale),
+        .softcap = softcap_,
+        .window = law.window,
+        .out = out.mutable_data_ptr<float>() + at,
+        .out_stride = q_stride,
+        .stats = nullptr,
+        .received = heavy == nullptr ? nullptr : heavy->scores(layer, task.first_head),
+        .received_stride = heavy == nullptr ? 0 : heavy->capacity(),
+        .scratch = scratch_.data() + thread * scratch_size_};
     if (is_bf16_) {
       BestCpuKernels().attention_bf16(args);
     } else {
       BestCpuKernels().attention(args);
+    }
+    if (!ReusesSlots(sequence)) return;
+    for (int64_t head = task.first_head; head < task.first_head + task.num_heads; ++head) {
+      heavy->Evict(layer, head, sequence.num_cached);
     }
   }
 
@@ -256,6 +311,37 @@ class PagedAttention final : public AttentionContext {
 };
 
 }  // namespace
+
+void CompactHeavyHitters(const ModelConfig& config, const KvPool& pool,
+                         std::span<const int32_t> block_table, HeavyHitters* heavy_hitters) {
+  const int64_t row_lanes =
+      config.precision == Precision::kBFloat16 ? NumBf16Pairs(config.head_dim) : config.head_dim;
+  const int64_t head_size = pool.block_size * row_lanes;
+  const int64_t plane = config.num_kv_heads * head_size;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    for (int64_t head = 0; head < config.num_kv_heads; ++head) {
+      const auto planes = [&](int32_t slot) {
+        const int64_t block = block_table[static_cast<size_t>(slot / pool.block_size)];
+        return pool.data + (block * config.num_layers + layer) * 2 * plane + head * head_size;
+      };
+      const std::vector<int32_t> kept = heavy_hitters->CompactHead(layer, head);
+      // Ascending, so that nothing is overwritten before it has moved.
+      for (size_t slot = 0; slot < kept.size(); ++slot) {
+        const auto to = static_cast<int32_t>(slot);
+        const int32_t from = kept[slot];
+        if (from == to) continue;
+        const float* from_key = planes(from) + from % pool.block_size;
+        float* to_key = planes(to) + to % pool.block_size;
+        for (int64_t d = 0; d < row_lanes; ++d) {
+          to_key[d * pool.block_size] = from_key[d * pool.block_size];
+        }
+        std::copy_n(planes(from) + plane + from % pool.block_size * row_lanes, row_lanes,
+                    planes(to) + plane + to % pool.block_size * row_lanes);
+      }
+    }
+  }
+  heavy_hitters->FinishCompaction();
+}
 
 std::unique_ptr<AttentionContext> MakePagedAttention(const ModelConfig& config, KvPool pool,
                                                      std::vector<PagedSequence> sequences,

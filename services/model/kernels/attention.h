@@ -55,6 +55,10 @@ struct AttentionArgs {
   // Null, or [Q, H, 2] for the gradient: maximum of the scaled scores and inverse of the sum of
   // exponentials.
   float* stats = nullptr;
+  // Null, or the attention that each key receives is added to it, in the order of queries and then
+  // heads: key j of kv head c at received + c * received_stride + j.
+  float* received = nullptr;
+  int64_t received_stride = 0;
   float* scratch = nullptr;  // AttentionScratch floats
 };
 int64_t AttentionScratch(int64_t num_keys);

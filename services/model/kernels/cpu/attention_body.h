@@ -25,6 +25,7 @@ struct Row {
   const float* q;
   float* out;
   float* stats;        // or null
+  float* received;     // or null
   ptrdiff_t k_offset;  // of the row's kv head in a block
   ptrdiff_t v_offset;
   int64_t first_key;  // of its window
@@ -297,6 +298,15 @@ static void AttendTile(const AttentionArgs& args, const Row* rows, ptrdiff_t sco
       rows[r].stats[0] = stats[r].max;
       rows[r].stats[1] = stats[r].inverse_sum;
     }
+    if (rows[r].received != nullptr) {
+      const F32x16 inverse = Set(stats[r].inverse_sum);
+      for (int64_t j = begin; j < rows[r].num_keys; j += kLanes) {
+        const int64_t left = rows[r].num_keys - j;
+        float* received = rows[r].received + j;
+        StoreUpTo(received, left,
+                  Add(LoadUpTo(received, left), Mul(LoadUpTo(scores + j, left), inverse)));
+      }
+    }
   }
   const auto values = [&]<int V, bool kPartial>(ValuePlace place) {
     ValueTile<Kv, R, V, kHead, kPartial>(args, rows, stats, args.scratch, scores_stride, begin,
@@ -336,6 +346,7 @@ static Row MakeRow(const AttentionArgs& args, int64_t query, int64_t head) {
   return {args.q + query * args.q_stride + head * args.head_dim,
           args.out + query * args.out_stride + head * args.head_dim,
           args.stats == nullptr ? nullptr : args.stats + 2 * (query * args.num_heads + head),
+          args.received == nullptr ? nullptr : args.received + kv_head * args.received_stride,
           args.k_offset + kv_head * args.k_head_stride,
           args.v_offset + kv_head * args.v_head_stride,
           is_windowed ? num_keys - args.window : 0,

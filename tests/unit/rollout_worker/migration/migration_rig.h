@@ -40,8 +40,9 @@ class MigrationRig {
   using Key = std::pair<uint64_t, int32_t>;
 
   MigrationRig(const ModelConfig& config, const EngineOptions& engine,
-               std::shared_ptr<const RunnableModel> model)
-      : source_({.token_timeout = absl::Seconds(20)}, migration_metrics_, logger_, clock_),
+               std::shared_ptr<const RunnableModel> model,
+               const MigrationSourceOptions& source = {.token_timeout = absl::Seconds(20)})
+      : source_(source, migration_metrics_, logger_, clock_),
         service_(
             {}, [](const std::string&, int64_t) -> StatusOr<ModelId> { return ModelId{1}; },
             &source_, migration_metrics_, clock_) {

@@ -194,6 +194,7 @@ class Engine {
   uint64_t next_arrival_ = 0;
   bool is_paused_ = false;
   PreemptionCosts costs_;
+  SwapStats last_swap_stats_;  // as the metrics know them
 
   // Of the step that runs.
   BatchLayout batch_;

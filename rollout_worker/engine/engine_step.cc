@@ -16,6 +16,10 @@ StepResult Engine::Step() {
   if (plan.num_prefix_hit_tokens > 0) metrics_.PrefixHit(plan.num_prefix_hit_tokens);
   if (plan.num_recomputed > 0) metrics_.Preempted(plan.num_recomputed);
   if (plan.num_swapped_out > 0) metrics_.SwappedOut(plan.num_swapped_out);
+  if (swap_ != nullptr && plan.num_swapped_out + plan.num_swapped_in > 0) {
+    metrics_.Swapped(swap_->stats(), last_swap_stats_);
+    last_swap_stats_ = swap_->stats();
+  }
   // One batch per version in use; usually that is one.
   std::vector<ModelId> in_use;
   for (const PlannedChunk& chunk : plan.chunks) {

@@ -1,6 +1,7 @@
 // What the engine tells about itself. Methods are events.
 #pragma once
 
+#include "rollout_worker/kv_cache/swap_space.h"
 #include "services/base/metrics/metrics.h"
 
 namespace rollcall {
@@ -14,6 +15,8 @@ class EngineMetrics {
   void PrefixHit(int num_tokens) { prefix_hit_tokens_.Increment(num_tokens); }
   void Preempted(int num_sequences) { preemptions_.Increment(num_sequences); }
   void SwappedOut(int num_sequences) { swap_preemptions_.Increment(num_sequences); }
+  // What the swap space moved since the step before.
+  void Swapped(const SwapStats& now, const SwapStats& before);
 
  private:
   Counter& sampled_tokens_;
@@ -21,6 +24,10 @@ class EngineMetrics {
   Counter& prefix_hit_tokens_;
   Counter& preemptions_;
   Counter& swap_preemptions_;
+  Counter& swap_bytes_out_;
+  Counter& swap_bytes_in_;
+  Counter& swap_copies_out_;
+  Counter& swap_copies_in_;
   Histogram& step_seconds_;
   Histogram& batch_tokens_;
 };

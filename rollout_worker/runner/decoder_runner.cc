@@ -9,8 +9,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
-#include <sys/mman.h>
 
+#include "services/base/runtime/mapped_memory.h"
 #include "services/model/decoder/decoder.h"
 #include "services/model/tensor.h"
 #include "services/model/weights/model_weights.h"
@@ -24,34 +24,6 @@ class DecoderModel final : public RunnableModel {
   std::shared_ptr<const PackedWeights> packed;
 };
 
-// Anonymous memory: pages appear when they are first written.
-class MappedFloats {
- public:
-  MappedFloats() = default;
-  ~MappedFloats() {
-    if (data_ != nullptr) munmap(data_, size_bytes_);
-  }
-  MappedFloats(const MappedFloats&) = delete;
-  MappedFloats& operator=(const MappedFloats&) = delete;
-
-  Status Map(size_t size_bytes) {
-    void* memory = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) {
-      return ResourceExhausted("the system refused " + std::to_string(size_bytes >> 20) +
-                               " MiB for the KV cache; a smaller --kv-cache-mib would fit");
-    }
-    data_ = static_cast<float*>(memory);
-    size_bytes_ = size_bytes;
-    return OkStatus();
-  }
-  float* data() const { return data_; }
-
- private:
-  float* data_ = nullptr;
-  size_t size_bytes_ = 0;
-};
-
 class DecoderRunner final : public ModelRunner {
  public:
   DecoderRunner(const ModelConfig& config, const DecoderRunnerOptions& options)
@@ -62,9 +34,13 @@ class DecoderRunner final : public ModelRunner {
         team_(options.compute_threads) {}
 
   Status Allocate() {
-    ROLLCALL_RETURN_IF_ERROR(
-        memory_.Map(static_cast<size_t>(pool_.num_blocks * block_floats_) * sizeof(float)));
-    pool_.data = memory_.data();
+    auto memory = MappedMemory::Map(static_cast<size_t>(pool_.num_blocks * block_bytes()));
+    if (!memory.ok()) {
+      return ResourceExhausted("KV cache: " + Message(memory.status()) +
+                               "; a smaller --kv-cache-mib would fit");
+    }
+    memory_ = *std::move(memory);
+    pool_.data = reinterpret_cast<float*>(memory_->data());
     return OkStatus();
   }
 
@@ -129,7 +105,7 @@ class DecoderRunner final : public ModelRunner {
 
   const ModelConfig config_;
   const int64_t block_floats_;
-  MappedFloats memory_;
+  std::unique_ptr<MappedMemory> memory_;
   KvPool pool_;
   ThreadTeam team_;
   at::Tensor logits_NV_;  // of the last batch; what Run returned points into it
@@ -200,14 +176,14 @@ StatusOr<std::unique_ptr<ModelRunner>> MakeDecoderRunner(const ModelConfig& conf
 
 StatusOr<std::shared_ptr<const RunnableModel>> BuildRunnableModel(
     const ModelConfig& config, const std::vector<TensorLayout>& layout,
-    std::span<const std::byte> snapshot) {
+    std::span<const std::byte> snapshot, Quantization quantization) {
   using Result = StatusOr<std::shared_ptr<const RunnableModel>>;
   return GuardExceptions("loading weights", [&]() -> Result {
     auto model = std::make_shared<DecoderModel>();
     ROLLCALL_ASSIGN_OR_RETURN(model->weights,
                               AllocateWeights(config, Head::kLanguageModel, Gradients::kNone));
     ROLLCALL_RETURN_IF_ERROR(FillWeights(layout, snapshot, &model->weights));
-    ROLLCALL_ASSIGN_OR_RETURN(model->packed, PackWeights(model->weights));
+    ROLLCALL_ASSIGN_OR_RETURN(model->packed, PackWeights(model->weights, quantization));
     return std::shared_ptr<const RunnableModel>(std::move(model));
   });
 }

@@ -29,10 +29,11 @@ StatusOr<std::unique_ptr<ModelRunner>> MakeDecoderRunner(const ModelConfig& conf
 
 // Weights of one policy version from a flat snapshot. kInvalidArgument names the first tensor that
 // this model lacks, that the snapshot lacks, or that has another shape or type. Thread-safe; costs
-// a copy of the weights and their packing.
+// a copy of the weights and their packing. It computes in the precision of the config; quantized
+// weights give log-probabilities that are not the learner's.
 StatusOr<std::shared_ptr<const RunnableModel>> BuildRunnableModel(
     const ModelConfig& config, const std::vector<TensorLayout>& layout,
-    std::span<const std::byte> snapshot);
+    std::span<const std::byte> snapshot, Quantization quantization = Quantization::kNone);
 
 // Torch computes with the calling thread alone; the threads of a runner are its own. Call before
 // anything is computed.

@@ -1,14 +1,16 @@
 // What the decoder's kernels reach of what the machine can do: products, attention and whole steps
 // beside the bandwidth and the arithmetic measured in the same run.
 //
-//   decode_bench [--threads N] [--context T]
+//   decode_bench [--threads N] [--context T] [--format float32|bfloat16|int8]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +18,7 @@
 #include <ATen/core/grad_mode.h>
 #include <CLI/CLI.hpp>
 
+#include "services/base/runtime/mapped_memory.h"
 #include "services/model/decoder/decoder.h"
 #include "services/model/decoder/packed_weights.h"
 #include "services/model/layers/ops.h"
@@ -27,6 +30,7 @@ namespace {
 struct Flags {
   int num_threads = 2;
   int context = 128;
+  std::string format;
 };
 
 struct Model {
@@ -43,9 +47,14 @@ double Time(const std::function<void()>& fn) {
     for (int i = 0; i < count; ++i) fn();
     return std::chrono::duration<double>(Clock::now() - start).count() / count;
   };
-  const int count = std::max(1, static_cast<int>(0.02 / seconds(1)));
+  // Short rounds, so that some fall between the work of others.
+  const int count = std::max(1, static_cast<int>(0.002 / seconds(1)));
   double best = seconds(count);
-  for (int round = 0; round < 8; ++round) best = std::min(best, seconds(count));
+  const auto start = Clock::now();
+  for (int round = 0; round < 20 || Clock::now() - start < std::chrono::milliseconds(300);
+       ++round) {
+    best = std::min(best, seconds(count));
+  }
   return best;
 }
 
@@ -65,9 +74,8 @@ class Cache {
  public:
   Cache(const ModelConfig& config, int64_t num_sequences, int64_t context, int64_t num_new)
       : per_sequence_((context + num_new + kBlock - 1) / kBlock),
-        memory_(static_cast<size_t>(num_sequences * per_sequence_ * config.num_layers * 2 * kBlock *
-                                    config.num_kv_heads * config.head_dim),
-                0.25F),
+        memory_(MakeMemory(num_sequences * per_sequence_ * config.num_layers * 2 * kBlock *
+                           config.num_kv_heads * config.head_dim)),
         tables_(static_cast<size_t>(num_sequences)) {
     for (size_t s = 0; s < tables_.size(); ++s) {
       tables_[s].resize(static_cast<size_t>(per_sequence_));
@@ -81,7 +89,8 @@ class Cache {
     }
   }
   KvPool pool() {
-    return {memory_.data(), static_cast<int64_t>(tables_.size()) * per_sequence_, kBlock};
+    return {reinterpret_cast<float*>(memory_->data()),
+            static_cast<int64_t>(tables_.size()) * per_sequence_, kBlock};
   }
   const std::vector<PagedSequence>& sequences() const { return sequences_; }
   const std::vector<int32_t>& ids() const { return ids_; }
@@ -89,24 +98,51 @@ class Cache {
 
  private:
   static constexpr int64_t kBlock = 16;
+
+  static std::unique_ptr<MappedMemory> MakeMemory(int64_t size) {
+    auto memory = MappedMemory::Map(static_cast<size_t>(size) * sizeof(float));
+    ROLLCALL_CHECK(memory.ok());
+    std::fill_n(reinterpret_cast<float*>((*memory)->data()), size, 0.25F);
+    return *std::move(memory);
+  }
+
   int64_t per_sequence_;
-  std::vector<float> memory_;
+  std::unique_ptr<MappedMemory> memory_;
   std::vector<std::vector<int32_t>> tables_;
   std::vector<PagedSequence> sequences_;
   std::vector<int32_t> ids_;
   std::vector<int32_t> positions_;
 };
 
+// Of the weights, and of the KV cache.
+struct Format {
+  const char* name;
+  Precision precision;
+  Quantization quantization;
+  double weight_bytes;
+  double kv_bytes;
+};
+constexpr Format kFormats[] = {
+    {"float32", Precision::kFloat32, Quantization::kNone, 4, 4},
+    {"bfloat16", Precision::kBFloat16, Quantization::kNone, 2, 2},
+    {"int8, bfloat16 cache", Precision::kBFloat16, Quantization::kInt8, 1, 2}};
+
 struct Bench {
   Flags flags;
   MachinePeaks peaks;
   ThreadTeam& team;
+  Format format;
+
+  // Of int8 too, which has no peak of its own here.
+  double flop_peak() const {
+    const bool is_bf16 = format.precision == Precision::kBFloat16;
+    return is_bf16 && peaks.bf16_flop_per_s > 0 ? peaks.bf16_flop_per_s : peaks.fma_flop_per_s;
+  }
 
   void Print(const char* what, int64_t rows, double seconds, double flop, double bytes) const {
     std::printf("  %-26s %4ld rows %9.3f ms %8.1f GFLOP/s (%3.0f %%) %7.1f GB/s (%3.0f %%)\n", what,
-                rows, 1e3 * seconds, 1e-9 * flop / seconds,
-                100 * flop / seconds / peaks.fma_flop_per_s, 1e-9 * bytes / seconds,
-                100 * bytes / seconds / peaks.read_bytes_per_s);
+                rows, 1e3 * seconds, 1e-9 * flop / seconds, 100 * flop / seconds / flop_peak(),
+                1e-9 * bytes / seconds, 100 * bytes / seconds / peaks.read_bytes_per_s);
   }
 
   void Linear(const ModelConfig& config, const ModelWeights& weights,
@@ -118,12 +154,12 @@ struct Bench {
       // All layers in turn, so that the weights come from where a step finds them.
       const double seconds = Time([&] {
         for (const PackedLayer& layer : packed.layers) {
-          ops::Linear(x, w, {}, layer.up_proj, {.team = &team});
+          ops::Linear(x, w, {}, layer.up_proj, {.team = &team, .precision = format.precision});
         }
       });
       const auto products = static_cast<double>(w.numel() * config.num_layers);
       Print("linear, up projections", rows, seconds, 2 * products * static_cast<double>(rows),
-            4 * products);
+            format.weight_bytes * products);
     }
   }
 
@@ -148,21 +184,23 @@ struct Bench {
     const double flop = 2 * layer_parameters * rows +
                         2 * head_parameters * static_cast<double>(num_sequences) +
                         4 * rows * keys * width;
-    const double bytes = 4 * (layer_parameters + head_parameters) +
-                         8 * static_cast<double>(num_sequences * (context + num_new)) * width;
+    const double bytes =
+        format.weight_bytes * (layer_parameters + head_parameters) +
+        2 * format.kv_bytes * static_cast<double>(num_sequences * (context + num_new)) * width;
     Print(num_new == 1 ? "decode step" : "prefill", num_sequences * num_new, seconds, flop, bytes);
     std::printf("  %64.0f tok/s\n", rows / seconds);
   }
 
   void Run(const Model& model) const {
-    const ModelConfig config = ConfigOf(model);
+    ModelConfig config = ConfigOf(model);
+    config.precision = format.precision;
     auto weights = AllocateWeights(config, Head::kLanguageModel, Gradients::kNone);
     ROLLCALL_CHECK(weights.ok());
     ROLLCALL_CHECK(InitializeWeights(1, &*weights).ok());
-    const auto packed = PackWeights(*weights);
+    const auto packed = PackWeights(*weights, format.quantization);
     ROLLCALL_CHECK(packed.ok());
-    std::printf("%s parameters: d %ld, %ld layers, vocabulary %ld\n", model.name, model.hidden,
-                model.num_layers, model.vocab);
+    std::printf("%s parameters in %s: d %ld, %ld layers, vocabulary %ld\n", model.name, format.name,
+                model.hidden, model.num_layers, model.vocab);
     Linear(config, *weights, **packed);
     for (const int64_t num_sequences : {1, 8, 32, 128}) {
       Step(config, *weights, **packed, num_sequences, flags.context, 1);
@@ -179,6 +217,7 @@ int main(int argc, char** argv) {
   CLI::App app("Decoder kernels beside the machine's roofline.", "decode_bench");
   app.add_option("--threads", flags.num_threads, "Threads of one step")->capture_default_str();
   app.add_option("--context", flags.context, "Tokens that a sequence holds")->capture_default_str();
+  app.add_option("--format", flags.format, "Only this: float32, bfloat16 or int8");
   CLI11_PARSE(app, argc, argv);
   const at::NoGradGuard no_grad;
   at::set_num_threads(1);
@@ -187,7 +226,12 @@ int main(int argc, char** argv) {
   std::printf("%d threads: read %.1f GB/s from memory, fp32 %.0f GFLOP/s, bf16 %.0f GFLOP/s\n",
               flags.num_threads, 1e-9 * peaks.read_bytes_per_s, 1e-9 * peaks.fma_flop_per_s,
               1e-9 * peaks.bf16_flop_per_s);
-  const rollcall::Bench bench{flags, peaks, team};
-  for (const auto& model : rollcall::kModels) bench.Run(model);
+  for (const auto& model : rollcall::kModels) {
+    for (const auto& format : rollcall::kFormats) {
+      if (!flags.format.empty() && !std::string_view(format.name).starts_with(flags.format))
+        continue;
+      rollcall::Bench{flags, peaks, team, format}.Run(model);
+    }
+  }
   return 0;
 }

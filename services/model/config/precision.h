@@ -12,4 +12,10 @@ enum class Precision : uint8_t {
   kBFloat16,
 };
 
+// Of the weights of matrix products, where only a sampler computes.
+enum class Quantization : uint8_t {
+  kNone,
+  kInt8,  // and inputs rounded row by row; see kernels/linear.h
+};
+
 }  // namespace rollcall

@@ -1,10 +1,12 @@
 #include "services/model/decoder/decoder.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -76,13 +78,20 @@ struct Call {
   Compute compute;
 };
 
-// w x + b, and scale * B (A x) where the projection has an adapter.
-at::Tensor Project(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
-                   const at::Tensor& packed, const LoraPair& lora, const Compute& compute) {
-  at::Tensor y_NO = ops::Linear(x_NE, w_OE, bias_O, packed, compute);
+// y, and scale * B (A x) where the projection has an adapter.
+at::Tensor Adapt(const at::Tensor& x_NE, at::Tensor y_NO, const LoraPair& lora,
+                 const Compute& compute) {
   if (!lora.a_RI.defined()) return y_NO;
   const at::Tensor low_NR = at::mul(ops::Linear(x_NE, lora.a_RI, {}, {}, compute), lora.scale);
-  return ops::Residual(y_NO, ops::Linear(low_NR, lora.b_OR, {}, {}, compute), compute);
+  return ops::Residual(std::move(y_NO), ops::Linear(low_NR, lora.b_OR, {}, {}, compute), compute);
+}
+
+// w x + b and what an adapter adds.
+at::Tensor Project(const at::Tensor& x_NE, const ops::Projection& projection, const LoraPair& lora,
+                   const Compute& compute) {
+  return Adapt(x_NE,
+               ops::Linear(x_NE, projection.w_OE, projection.bias_O, projection.packed, compute),
+               lora, compute);
 }
 
 // The parameters of one layer in every form that they are needed in.
@@ -96,12 +105,14 @@ struct Layer {
 at::Tensor Attention(const Call& call, const Layer& layer, const at::Tensor& x_NE) {
   const ModelConfig& config = call.config;
   const LayerWeights& w = layer.weights;
-  at::Tensor q =
-      Project(x_NE, w.q_proj_OE, w.q_bias_O, layer.packed.q_proj, layer.lora.q_proj, call.compute);
-  at::Tensor k =
-      Project(x_NE, w.k_proj_OE, w.k_bias_O, layer.packed.k_proj, layer.lora.k_proj, call.compute);
-  const at::Tensor v =
-      Project(x_NE, w.v_proj_OE, w.v_bias_O, layer.packed.v_proj, layer.lora.v_proj, call.compute);
+  const PackedLayer& packed = layer.packed;
+  const std::array projections{ops::Projection{w.q_proj_OE, w.q_bias_O, packed.q_proj},
+                               ops::Projection{w.k_proj_OE, w.k_bias_O, packed.k_proj},
+                               ops::Projection{w.v_proj_OE, w.v_bias_O, packed.v_proj}};
+  std::vector<at::Tensor> qkv = ops::Linears(x_NE, projections, call.compute);
+  at::Tensor q = Adapt(x_NE, std::move(qkv[0]), layer.lora.q_proj, call.compute);
+  at::Tensor k = Adapt(x_NE, std::move(qkv[1]), layer.lora.k_proj, call.compute);
+  const at::Tensor v = Adapt(x_NE, std::move(qkv[2]), layer.lora.v_proj, call.compute);
   if (config.qk_norm != QkNorm::kNone) {
     q = Norm(config, q, w.q_norm, {}, call.compute);
     k = Norm(config, k, w.k_norm, {}, call.compute);
@@ -113,24 +124,27 @@ at::Tensor Attention(const Call& call, const Layer& layer, const at::Tensor& x_N
     q = ops::Rotary(q, config.head_dim, table_PR, call.positions_N, call.compute);
     k = ops::Rotary(k, config.head_dim, table_PR, call.positions_N, call.compute);
   }
-  return Project(call.attention.Attend(layer.index, q, k, v), w.o_proj_EO, w.o_bias_E,
-                 layer.packed.o_proj, layer.lora.o_proj, call.compute);
+  return Project(call.attention.Attend(layer.index, q, k, v),
+                 {w.o_proj_EO, w.o_bias_E, packed.o_proj}, layer.lora.o_proj, call.compute);
 }
 
 at::Tensor Mlp(const Call& call, const Layer& layer, const at::Tensor& x_NE) {
   const ModelConfig& config = call.config;
   const Compute& compute = call.compute;
   const LayerWeights& w = layer.weights;
-  const at::Tensor up_NF =
-      Project(x_NE, w.up_proj_FE, w.up_bias_F, layer.packed.up_proj, layer.lora.up_proj, compute);
-  const at::Tensor inner_NF =
-      config.is_mlp_gated
-          ? ops::Activate(config.activation,
-                          Project(x_NE, w.gate_proj_FE, w.gate_bias_F, layer.packed.gate_proj,
-                                  layer.lora.gate_proj, compute),
-                          up_NF, compute)
-          : ops::Activate(config.activation, up_NF, at::Tensor(), compute);
-  return Project(inner_NF, w.down_proj_EF, w.down_bias_E, layer.packed.down_proj,
+  const ops::Projection up{w.up_proj_FE, w.up_bias_F, layer.packed.up_proj};
+  const ops::Projection gate{w.gate_proj_FE, w.gate_bias_F, layer.packed.gate_proj};
+  at::Tensor inner_NF;
+  if (config.is_mlp_gated) {
+    std::vector<at::Tensor> both = ops::Linears(x_NE, std::array{up, gate}, compute);
+    const at::Tensor up_NF = Adapt(x_NE, std::move(both[0]), layer.lora.up_proj, compute);
+    const at::Tensor gate_NF = Adapt(x_NE, std::move(both[1]), layer.lora.gate_proj, compute);
+    inner_NF = ops::Activate(config.activation, gate_NF, up_NF, compute);
+  } else {
+    inner_NF = ops::Activate(config.activation, Project(x_NE, up, layer.lora.up_proj, compute),
+                             at::Tensor(), compute);
+  }
+  return Project(inner_NF, {w.down_proj_EF, w.down_bias_E, layer.packed.down_proj},
                  layer.lora.down_proj, compute);
 }
 

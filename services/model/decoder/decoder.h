@@ -75,10 +75,13 @@ std::unique_ptr<AttentionContext> MakePagedAttention(const ModelConfig& config, 
                                                      const Compute& compute = {});
 
 // Weights in the layout that the kernels like, made once per policy version for inference, in the
-// precision of the model.
-// Training passes null and the kernels pack as they go; the results are the same bits.
+// precision of the model; or quantized, for sampling only: then log-probabilities are not the
+// learner's.
+// Training passes null and the kernels pack as they go; the results are the same bits
+// unless quantized.
 struct PackedWeights;
-StatusOr<std::shared_ptr<const PackedWeights>> PackWeights(const ModelWeights& weights);
+StatusOr<std::shared_ptr<const PackedWeights>> PackWeights(
+    const ModelWeights& weights, Quantization quantization = Quantization::kNone);
 
 // Final hidden states after the last norm, float32 [N, E].
 //   token_ids, positions  N entries each; ids in [0, V), positions in [0, max_positions)

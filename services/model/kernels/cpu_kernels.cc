@@ -17,6 +17,11 @@ int64_t Bf16PackedSize(int64_t num_outputs, int64_t depth) {
   return PackedSize(num_outputs, NumBf16Pairs(depth));
 }
 
+int64_t Int8PackedSize(int64_t num_outputs, int64_t depth) {
+  // Two more steps for a panel's head.
+  return PackedSize(num_outputs, NumInt8Quads(depth) + 2);
+}
+
 int64_t AttentionScratch(int64_t num_keys) {
   // Four rows of scores, each rounded up to sixteen keys, and sixteen more for a partial block.
   return 4 * ((num_keys + 15) / 16 * 16 + 16);

@@ -17,13 +17,14 @@ namespace {
 const float* Data(const at::Tensor& tensor) { return tensor.const_data_ptr<float>(); }
 float* Mutable(const at::Tensor& tensor) { return tensor.mutable_data_ptr<float>(); }
 const int32_t* Ids(const at::Tensor& tensor) { return tensor.const_data_ptr<int32_t>(); }
-const Bf16Pair* Pairs(const at::Tensor& tensor) {
-  return reinterpret_cast<const Bf16Pair*>(tensor.const_data_ptr<int32_t>());
+// Pairs of bfloat16 or quads of int8.
+const uint32_t* Lanes(const at::Tensor& tensor) {
+  return reinterpret_cast<const uint32_t*>(tensor.const_data_ptr<int32_t>());
 }
-Bf16Pair* MutablePairs(const at::Tensor& tensor) {
-  return reinterpret_cast<Bf16Pair*>(tensor.mutable_data_ptr<int32_t>());
+uint32_t* MutableLanes(const at::Tensor& tensor) {
+  return reinterpret_cast<uint32_t*>(tensor.mutable_data_ptr<int32_t>());
 }
-at::Tensor EmptyPairs(at::IntArrayRef shape) {
+at::Tensor EmptyLanes(at::IntArrayRef shape) {
   return at::Tensor(at::detail::empty_cpu(shape, at::kInt));
 }
 
@@ -42,54 +43,132 @@ at::Tensor Empty(at::IntArrayRef shape) {
   return at::Tensor(at::detail::empty_cpu(shape, at::kFloat));
 }
 
-void Product(const ProductArgs& args, const Compute& compute) {
-  const bool is_bf16 = compute.precision == Precision::kBFloat16;
-  Require(!args.packed.defined() || is_bf16 == (args.packed.scalar_type() == at::kInt),
-          "Product: the weights were packed for another precision");
-  at::Tensor pairs;
-  if (is_bf16) pairs = PairRows(args.x, args.num_rows, args.depth, compute);
+namespace {
+
+// An input in the format of the weights that it meets, once for all threads.
+struct InputForm {
+  at::ScalarType format = at::kFloat;
+  at::Tensor lanes;   // pairs or quads
+  at::Tensor scales;  // of quads
+};
+
+at::ScalarType FormatOf(std::span<const ProductOutput> outputs, const Compute& compute) {
+  const at::ScalarType precise = compute.precision == Precision::kBFloat16 ? at::kInt : at::kFloat;
+  const auto format_of = [&](const ProductOutput& output) {
+    return output.packed.defined() ? output.packed.scalar_type() : precise;
+  };
+  const at::ScalarType format = format_of(outputs.front());
+  for (const ProductOutput& output : outputs) {
+    Require(format_of(output) == format, "Products: the weights are not packed alike");
+  }
+  Require(format == precise || format == at::kChar,
+          "Products: the weights were packed for another precision");
+  return format;
+}
+
+InputForm FormInput(const ProductInput& input, at::ScalarType format, const Compute& compute) {
+  InputForm form{.format = format, .lanes = {}, .scales = {}};
+  if (format == at::kInt) form.lanes = PairRows(input.x, input.num_rows, input.depth, compute);
+  if (format == at::kChar) {
+    const int64_t num_quads = NumInt8Quads(input.depth);
+    form.lanes = EmptyLanes({input.num_rows, num_quads});
+    form.scales = Empty({input.num_rows});
+    compute.Split(input.num_rows, input.num_rows * input.depth, [&](int64_t begin, int64_t end) {
+      BestCpuKernels().quantize_rows(input.x + begin * input.depth, end - begin, input.depth,
+                                     MutableLanes(form.lanes) + begin * num_quads,
+                                     Mutable(form.scales) + begin);
+    });
+  }
+  return form;
+}
+
+// Outputs first .. end-1; `first` starts a panel.
+void MultiplyColumns(const ProductInput& input, const InputForm& form, const ProductOutput& output,
+                     int64_t first, int64_t end) {
   const CpuKernels& kernels = BestCpuKernels();
+  const bool is_packed = output.packed.defined();
+  const float* w = output.w + first * input.depth;
+  const float* bias = output.bias == nullptr ? nullptr : output.bias + first;
+  if (form.format == at::kChar) {
+    kernels.linear_int8({.x = Lanes(form.lanes),
+                         .x_scales = Data(form.scales),
+                         .num_rows = input.num_rows,
+                         .depth = input.depth,
+                         .num_outputs = end - first,
+                         .packed = static_cast<const Int8Quad*>(output.packed.const_data_ptr()) +
+                                   Int8PackedSize(first, input.depth),
+                         .bias = bias,
+                         .y = output.y + first,
+                         .y_stride = output.num_outputs});
+  } else if (form.format == at::kInt) {
+    kernels.linear_bf16(
+        {.x = Lanes(form.lanes),
+         .num_rows = input.num_rows,
+         .depth = input.depth,
+         .num_outputs = end - first,
+         .w = w,
+         .packed = is_packed ? Lanes(output.packed) + Bf16PackedSize(first, input.depth) : nullptr,
+         .bias = bias,
+         .y = output.y + first,
+         .y_stride = output.num_outputs});
+  } else {
+    kernels.linear(
+        {.x = input.x,
+         .num_rows = input.num_rows,
+         .depth = input.depth,
+         .num_outputs = end - first,
+         .w = w,
+         .packed = is_packed ? Data(output.packed) + PackedSize(first, input.depth) : nullptr,
+         .bias = bias,
+         .y = output.y + first,
+         .y_stride = output.num_outputs});
+  }
+}
+
+}  // namespace
+
+void Products(const ProductInput& input, std::span<const ProductOutput> outputs,
+              const Compute& compute) {
+  const InputForm form = FormInput(input, FormatOf(outputs, compute), compute);
   // Cut between strips of columns: those that a small batch reads side by side stay together.
-  const int64_t num_strips = (args.num_outputs + kStripOutputs - 1) / kStripOutputs;
-  const int64_t cost = args.num_rows * args.depth * args.num_outputs / kProductsPerElement;
+  const auto strips_of = [](const ProductOutput& output) {
+    return (output.num_outputs + kStripOutputs - 1) / kStripOutputs;
+  };
+  int64_t num_strips = 0;
+  int64_t num_outputs = 0;
+  for (const ProductOutput& output : outputs) {
+    num_strips += strips_of(output);
+    num_outputs += output.num_outputs;
+  }
+  const int64_t cost = input.num_rows * input.depth * num_outputs / kProductsPerElement;
   compute.Split(num_strips, cost, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * kStripOutputs;
-    const int64_t num_outputs = std::min(end * kStripOutputs, args.num_outputs) - first;
-    const float* w = args.w + first * args.depth;
-    const float* bias = args.bias == nullptr ? nullptr : args.bias + first;
-    if (is_bf16) {
-      const int64_t num_pairs = NumBf16Pairs(args.depth);
-      kernels.linear_bf16(
-          {.x = Pairs(pairs),
-           .num_rows = args.num_rows,
-           .depth = args.depth,
-           .num_outputs = num_outputs,
-           .w = w,
-           .packed = args.packed.defined() ? Pairs(args.packed) + first * num_pairs : nullptr,
-           .bias = bias,
-           .y = args.y + first,
-           .y_stride = args.num_outputs});
-    } else {
-      kernels.linear(
-          {.x = args.x,
-           .num_rows = args.num_rows,
-           .depth = args.depth,
-           .num_outputs = num_outputs,
-           .w = w,
-           .packed = args.packed.defined() ? Data(args.packed) + first * args.depth : nullptr,
-           .bias = bias,
-           .y = args.y + first,
-           .y_stride = args.num_outputs});
+    for (const ProductOutput& output : outputs) {
+      const int64_t count = strips_of(output);
+      if (begin < count && end > 0) {
+        MultiplyColumns(input, form, output, std::max<int64_t>(begin, 0) * kStripOutputs,
+                        std::min(end * kStripOutputs, output.num_outputs));
+      }
+      begin -= count;
+      end -= count;
     }
   });
 }
 
-at::Tensor Pack(const at::Tensor& w_OK, Precision precision) {
+at::Tensor Pack(const at::Tensor& w_OK, Precision precision, Quantization quantization) {
   const int64_t num_outputs = w_OK.size(0);
   const int64_t depth = w_OK.size(1);
+  if (quantization == Quantization::kInt8) {
+    Require(depth <= kInt8MaxDepth, "Pack: the matrix is too deep for int8");
+    const int64_t size_bytes =
+        Int8PackedSize(num_outputs, depth) * static_cast<int64_t>(sizeof(Int8Quad));
+    at::Tensor packed(at::detail::empty_cpu({size_bytes}, at::kChar));
+    BestCpuKernels().pack_linear_int8(Data(w_OK), num_outputs, depth,
+                                      static_cast<Int8Quad*>(packed.mutable_data_ptr()));
+    return packed;
+  }
   if (precision == Precision::kBFloat16) {
-    at::Tensor packed = EmptyPairs({Bf16PackedSize(num_outputs, depth)});
-    BestCpuKernels().pack_linear_bf16(Data(w_OK), num_outputs, depth, MutablePairs(packed));
+    at::Tensor packed = EmptyLanes({Bf16PackedSize(num_outputs, depth)});
+    BestCpuKernels().pack_linear_bf16(Data(w_OK), num_outputs, depth, MutableLanes(packed));
     return packed;
   }
   at::Tensor packed = Empty({PackedSize(num_outputs, depth)});
@@ -99,10 +178,10 @@ at::Tensor Pack(const at::Tensor& w_OK, Precision precision) {
 
 at::Tensor PairRows(const float* x, int64_t num_rows, int64_t width, const Compute& compute) {
   const int64_t num_pairs = NumBf16Pairs(width);
-  at::Tensor pairs = EmptyPairs({num_rows, num_pairs});
+  at::Tensor pairs = EmptyLanes({num_rows, num_pairs});
   compute.Split(num_rows, num_rows * width, [&](int64_t begin, int64_t end) {
     BestCpuKernels().round_rows(x + begin * width, end - begin, width,
-                                MutablePairs(pairs) + begin * num_pairs);
+                                MutableLanes(pairs) + begin * num_pairs);
   });
   return pairs;
 }
@@ -164,19 +243,29 @@ at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const a
 
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
                   const at::Tensor& packed, const Compute& compute) {
-  Require(x_NE.is_contiguous() && w_OE.is_contiguous() && x_NE.size(1) == w_OE.size(1),
-          "Linear: shapes of input and weight do not fit");
-  const at::Tensor y = Empty({x_NE.size(0), w_OE.size(0)});
-  Product({.x = Data(x_NE),
-           .num_rows = x_NE.size(0),
-           .depth = x_NE.size(1),
-           .num_outputs = w_OE.size(0),
-           .w = Data(w_OE),
-           .packed = packed,
-           .bias = bias_O.defined() ? Data(bias_O) : nullptr,
-           .y = Mutable(y)},
-          compute);
-  return y;
+  const ops::Projection projection{w_OE, bias_O, packed};
+  return forward::Linears(x_NE, std::span(&projection, 1), compute).front();
+}
+
+std::vector<at::Tensor> Linears(const at::Tensor& x_NE,
+                                std::span<const ops::Projection> projections,
+                                const Compute& compute) {
+  std::vector<at::Tensor> results;
+  std::vector<ProductOutput> outputs;
+  results.reserve(projections.size());
+  outputs.reserve(projections.size());
+  for (const ops::Projection& p : projections) {
+    Require(x_NE.is_contiguous() && p.w_OE.is_contiguous() && x_NE.size(1) == p.w_OE.size(1),
+            "Linear: shapes of input and weight do not fit");
+    const at::Tensor& y = results.emplace_back(Empty({x_NE.size(0), p.w_OE.size(0)}));
+    outputs.push_back({.num_outputs = p.w_OE.size(0),
+                       .w = Data(p.w_OE),
+                       .packed = p.packed,
+                       .bias = p.bias_O.defined() ? Data(p.bias_O) : nullptr,
+                       .y = Mutable(y)});
+  }
+  Products({.x = Data(x_NE), .num_rows = x_NE.size(0), .depth = x_NE.size(1)}, outputs, compute);
+  return results;
 }
 
 void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PR,
@@ -296,14 +385,10 @@ TokenLogprobs ComputeTokenLogprobs(const at::Tensor& hidden_NE, const at::Tensor
   LawRow law_row(options.laws.get(), vocab_size);
   for (int64_t n = 0; n < num_rows; n += chunk) {
     const int64_t rows = std::min(chunk, num_rows - n);
-    Product({.x = Data(hidden_NE) + n * width,
-             .num_rows = rows,
-             .depth = width,
-             .num_outputs = vocab_size,
-             .w = Data(w_VE),
-             .packed = packed,
-             .y = Mutable(logits)},
-            {.precision = options.precision});
+    const ProductOutput output{
+        .num_outputs = vocab_size, .w = Data(w_VE), .packed = packed, .y = Mutable(logits)};
+    Products({.x = Data(hidden_NE) + n * width, .num_rows = rows, .depth = width},
+             std::span(&output, 1), {.precision = options.precision});
     if (options.softcap > 0) SoftCapInPlace(logits, options.softcap);
     for (int64_t r = 0; r < rows; ++r) {
       float* row = Mutable(logits) + r * vocab_size;

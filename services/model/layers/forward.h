@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "services/model/layers/compute.h"
 #include "services/model/layers/ops.h"
@@ -16,21 +18,26 @@ constexpr int64_t kProductsPerElement = 4;
 // Uninitialised float32 memory, without the dispatcher.
 at::Tensor Empty(at::IntArrayRef shape);
 
-// y [N, O] = x [N, K] * w^T + bias, in the precision of `compute`.
-struct ProductArgs {
-  const float* x = nullptr;
+// Rows of K numbers that products take.
+struct ProductInput {
+  const float* x = nullptr;  // [N, K]
   int64_t num_rows = 0;
   int64_t depth = 0;
+};
+// y [N, O] = x * w^T + bias, in the precision of `compute`.
+struct ProductOutput {
   int64_t num_outputs = 0;
   const float* w = nullptr;  // [O, K]
-  at::Tensor packed;         // w as Pack made it in this precision, or undefined
+  at::Tensor packed;         // w as Pack made it, in this precision or as int8; or undefined
   const float* bias = nullptr;
   float* y = nullptr;
 };
-void Product(const ProductArgs& args, const Compute& compute = {});
+// All `outputs` are packed alike.
+void Products(const ProductInput& input, std::span<const ProductOutput> outputs,
+              const Compute& compute = {});
 
-// w_OK in the panels of kernels/linear.h.
-at::Tensor Pack(const at::Tensor& w_OK, Precision precision);
+// w_OK in the panels of kernels/linear.h: float32, int32 (pairs of bfloat16) or int8.
+at::Tensor Pack(const at::Tensor& w_OK, Precision precision, Quantization quantization);
 
 // Rows of floats as rows of bfloat16 pairs, int32 [N, pairs]; see kernels/bfloat16.h.
 at::Tensor PairRows(const float* x, int64_t num_rows, int64_t width, const Compute& compute);
@@ -44,6 +51,9 @@ at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const a
                      double eps, const Compute& compute = {});
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
                   const at::Tensor& packed, const Compute& compute = {});
+std::vector<at::Tensor> Linears(const at::Tensor& x_NE,
+                                std::span<const ops::Projection> projections,
+                                const Compute& compute = {});
 void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PR,
                    const at::Tensor& positions_N, float direction, const Compute& compute = {});
 at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up,

@@ -358,13 +358,10 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
     LawRow law_row(static_cast<const LawsHolder&>(*holder).laws.get(), vocab_size);
     for (int64_t n = 0; n < num_rows; n += chunk) {
       const int64_t rows = std::min(chunk, num_rows - n);
-      forward::Product({.x = Data(hidden_NE) + n * width,
-                        .num_rows = rows,
-                        .depth = width,
-                        .num_outputs = vocab_size,
-                        .w = Data(w_VE),
-                        .y = Mutable(logits_CV)},
-                       {.precision = precision});
+      const forward::ProductOutput output{
+          .num_outputs = vocab_size, .w = Data(w_VE), .packed = {}, .y = Mutable(logits_CV)};
+      forward::Products({.x = Data(hidden_NE) + n * width, .num_rows = rows, .depth = width},
+                        std::span(&output, 1), {.precision = precision});
       if (softcap > 0) forward::SoftCapInPlace(logits_CV, softcap);
       for (int64_t r = 0; r < rows; ++r) {
         float* row = Mutable(logits_CV) + r * vocab_size;
@@ -427,6 +424,19 @@ at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tens
     return LinearFunction::apply(x_NE, w_OE, Optional(bias_O), Optional(packed), compute.precision);
   }
   return forward::Linear(x_NE, w_OE, bias_O, packed, compute);
+}
+
+std::vector<at::Tensor> Linears(const at::Tensor& x_NE, std::span<const Projection> projections,
+                                const Compute& compute) {
+  const bool records = std::any_of(projections.begin(), projections.end(),
+                                   [&](const auto& p) { return Records(x_NE, p.w_OE); });
+  if (!records) return forward::Linears(x_NE, projections, compute);
+  std::vector<at::Tensor> results;
+  results.reserve(projections.size());
+  for (const Projection& p : projections) {
+    results.push_back(Linear(x_NE, p.w_OE, p.bias_O, p.packed, compute));
+  }
+  return results;
 }
 
 at::Tensor Rotary(at::Tensor x_NO, int64_t head_dim, const at::Tensor& table_PR,

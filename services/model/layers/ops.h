@@ -12,7 +12,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "services/model/config/activation.h"
 #include "services/model/law/row_laws.h"
@@ -38,6 +40,15 @@ at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const a
 // precision of `compute`, or undefined.
 at::Tensor Linear(const at::Tensor& x_NE, const at::Tensor& w_OE, const at::Tensor& bias_O,
                   const at::Tensor& packed, const Compute& compute = {});
+
+// Several products of one input, cheaper than one by one.
+struct Projection {
+  const at::Tensor& w_OE;
+  const at::Tensor& bias_O;
+  const at::Tensor& packed;
+};
+std::vector<at::Tensor> Linears(const at::Tensor& x_NE, std::span<const Projection> projections,
+                                const Compute& compute = {});
 
 // Turns x_NO = [N, heads * head_dim] in place. positions_N int32; table_PR from RotaryTable.
 at::Tensor Rotary(at::Tensor x_NO, int64_t head_dim, const at::Tensor& table_PR,

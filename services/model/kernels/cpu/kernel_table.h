@@ -26,6 +26,11 @@ struct CpuKernels {
   void (*round_rows)(const float* x, int64_t num_rows, int64_t width, Bf16Pair* pairs);
   // To the nearest bfloat16, as floats; y may be x.
   void (*round_values)(const float* x, int64_t size, float* y);
+  void (*pack_linear_int8)(const float* w, int64_t num_outputs, int64_t depth, Int8Quad* packed);
+  void (*linear_int8)(const Int8LinearArgs& args);
+  // Rows of floats as rows of NumInt8Quads(width) quads, each with a scale.
+  void (*quantize_rows)(const float* x, int64_t num_rows, int64_t width, Int8Quad* quads,
+                        float* scales);
   void (*rms_norm)(const RmsNormArgs& args);
   void (*rms_norm_grad)(const RmsNormGradArgs& args);
   void (*layer_norm)(const LayerNormArgs& args);

@@ -8,6 +8,7 @@
 #include "services/model/kernels/cpu/kernel_table.h"
 #include "services/model/kernels/cpu/linear_bf16_body.h"
 #include "services/model/kernels/cpu/linear_body.h"
+#include "services/model/kernels/cpu/linear_int8_body.h"
 #include "services/model/kernels/cpu/norm_body.h"
 #include "services/model/kernels/cpu/rows_body.h"
 #include "services/model/kernels/cpu/sampling_body.h"
@@ -29,6 +30,9 @@ constexpr CpuKernels kTable = {.name = ROLLCALL_QUOTE(ROLLCALL_ISA),
                                .linear_bf16 = LinearBf16,
                                .round_rows = RoundRows,
                                .round_values = RoundValues,
+                               .pack_linear_int8 = PackLinearInt8,
+                               .linear_int8 = LinearInt8,
+                               .quantize_rows = QuantizeRows,
                                .rms_norm = RmsNorm,
                                .rms_norm_grad = RmsNormGrad,
                                .layer_norm = LayerNorm,

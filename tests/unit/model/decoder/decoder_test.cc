@@ -346,6 +346,41 @@ TEST_CASE("Decoder: bfloat16 is near float32", "[unit][model][torch]") {
   CHECK(relative < 1e-2);  // a rounding errs by up to 2^-9
 }
 
+// Whatever the sampler's weights are, its numbers do not depend on the schedule.
+TEST_CASE("Decoder: int8 weights are near float32 and give the same bits in every schedule",
+          "[unit][model][torch]") {
+  const at::NoGradGuard no_grad;
+  CounterRandom random(11);
+  ModelConfig config = Config(4, 2, 32);
+  config.hidden_size = 128;
+  config.precision = GENERATE(Precision::kFloat32, Precision::kBFloat16);
+  REQUIRE_OK_AND_ASSIGN(ModelWeights weights,
+                        AllocateWeights(config, Head::kLanguageModel, Gradients::kNone));
+  REQUIRE_OK(InitializeWeights(3, &weights));
+  REQUIRE_OK_AND_ASSIGN(const auto packed, PackWeights(weights, Quantization::kInt8));
+  const std::vector<Tokens> sequences = {RandomTokens(random, 100)};
+  const Floats exact = PackedLogits(weights, nullptr, sequences)[0];
+  const Floats rounded = PackedLogits(weights, packed.get(), sequences)[0];
+  double square = 0;
+  double difference = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    square += double{exact[i]} * double{exact[i]};
+    difference += (double{exact[i]} - rounded[i]) * (double{exact[i]} - rounded[i]);
+  }
+  CHECK(std::sqrt(difference / square) > 1e-3);
+  CHECK(std::sqrt(difference / square) < 5e-2);
+  for (const int32_t chunk : {1, 7, 40}) {
+    ThreadTeam team(2);
+    Pool pool(config, 10, 16);
+    CachedSequence cached{.tokens = sequences[0], .block_table = {6, 0, 3, 9, 1, 4, 2}};
+    while (cached.num_cached < 100) {
+      const int32_t num_new = std::min(chunk, 100 - cached.num_cached);
+      Step(weights, packed.get(), pool.view, {{&cached, num_new}}, {.team = &team});
+    }
+    CHECK(SameBits(cached.logits, rounded));
+  }
+}
+
 // The gradient of the rounding is the identity: that of the loss is near float32's.
 TEST_CASE("Decoder: bfloat16 passes gradients to the float32 parameters", "[unit][model][torch]") {
   CounterRandom random(10);

@@ -152,7 +152,8 @@ std::vector<SamplingLaw> Laws() {
 
 TEST_CASE("Engine: behaviour log-probabilities are the learner's, bit for bit",
           "[unit][engine][torch]") {
-  const ModelWeights weights = RandomWeights(4);
+  ModelWeights weights = RandomWeights(4);
+  weights.config.precision = GENERATE(Precision::kFloat32, Precision::kBFloat16);
   std::vector<GroupRequest> groups;
   const std::vector<SamplingLaw> laws = Laws();
   for (uint64_t id = 0; id < 12; ++id) groups.push_back(MakeGroup(id, id % 2 == 0 ? 1.0 : 0.7));

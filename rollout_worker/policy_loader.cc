@@ -153,7 +153,8 @@ std::optional<WantedPolicy> PolicyLoader::NextWanted() {
 std::optional<WantedPolicy> PolicyLoader::OverdueRefresh() {
   const absl::Time now = clock_.Now();
   for (auto& [job_id, job] : jobs_) {
-    if (job.update_mode == UpdateMode::kDrain || job.versions.empty()) continue;
+    if (!job.model || job.model->update_mode == UpdateMode::kDrain || job.versions.empty())
+      continue;
     if (now - job.refreshed <= options_.refresh_interval) continue;
     job.refreshed = now;
     return WantedPolicy{job_id, job.versions.rbegin()->first + 1, false};
@@ -331,14 +332,12 @@ void PolicyLoader::Store(const Manifest& manifest, const Version& version, bool 
   }
 }
 
-PolicyLoader::Attempt PolicyLoader::ReadConfig(const std::string& job_id, ModelConfig* config,
-                                               UpdateMode* update_mode) {
+PolicyLoader::Attempt PolicyLoader::ReadModel(const std::string& job_id, JobModel* model) {
   {
     MutexLock lock(mu_);
     const auto job = jobs_.find(job_id);
-    if (job != jobs_.end() && job->second.config) {
-      *config = *job->second.config;
-      *update_mode = job->second.update_mode;
+    if (job != jobs_.end() && job->second.model) {
+      *model = *job->second.model;
       return {};
     }
   }
@@ -359,20 +358,23 @@ PolicyLoader::Attempt PolicyLoader::ReadConfig(const std::string& job_id, ModelC
                                    .reason = "model_config",
                                    .message = Message(parsed.status())}};
   }
-  *config = *parsed;
-  *update_mode = FromProto(response.spec().sync().update_mode());
+  model->config = *parsed;
+  if (response.spec().model().dtype() == v1::ModelSpec::BFLOAT16) {
+    model->config.precision = Precision::kBFloat16;
+  }
+  if (response.spec().rollout().quantization() == v1::RolloutSpec::INT8) {
+    model->quantization = Quantization::kInt8;
+  }
+  model->update_mode = FromProto(response.spec().sync().update_mode());
   MutexLock lock(mu_);
   const auto job = jobs_.find(job_id);
-  if (job == jobs_.end()) return {};
-  job->second.config = *parsed;
-  job->second.update_mode = *update_mode;
+  if (job != jobs_.end()) job->second.model = *model;
   return {};
 }
 
 PolicyLoader::Attempt PolicyLoader::Load(const Manifest& manifest, Version* version) {
-  ModelConfig config;
-  UpdateMode update_mode = UpdateMode::kDrain;
-  Attempt read = ReadConfig(manifest.job_id, &config, &update_mode);
+  JobModel job_model;
+  Attempt read = ReadModel(manifest.job_id, &job_model);
   if (!read.status.ok()) return read;
   const StatusOr<FetchedWeights> fetched =
       FetchWeights(manifest, options_.tls, options_.fetch_timeout);
@@ -390,7 +392,8 @@ PolicyLoader::Attempt PolicyLoader::Load(const Manifest& manifest, Version* vers
   std::vector<TensorLayout> layout;
   layout.reserve(manifest.tensors.size());
   for (const ManifestTensor& tensor : manifest.tensors) layout.push_back(tensor.layout);
-  auto model = BuildRunnableModel(config, layout, fetched->snapshot);
+  auto model =
+      BuildRunnableModel(job_model.config, layout, fetched->snapshot, job_model.quantization);
   if (!model.ok()) {
     const bool mismatch = model.status().code() == StatusCode::kInvalidArgument;
     if (mismatch) metrics_.WeightsRefused();
@@ -405,11 +408,11 @@ PolicyLoader::Attempt PolicyLoader::Load(const Manifest& manifest, Version* vers
                      .transport = fetched->transport,
                      .checked = clock_.Now()};
   events_.on_model(UsableModel{.job_id = manifest.job_id,
-                               .config = config,
+                               .config = job_model.config,
                                .id = version->id,
                                .policy_version = manifest.policy_version,
                                .model = *std::move(model),
-                               .update_mode = update_mode});
+                               .update_mode = job_model.update_mode});
   return {};
 }
 

@@ -95,9 +95,14 @@ class PolicyLoader {
     std::string transport;
     absl::Time checked;  // when the manifest was last seen to be this one
   };
-  struct Job {
-    std::optional<ModelConfig> config;
+  // What the job's spec says about its model.
+  struct JobModel {
+    ModelConfig config;
+    Quantization quantization = Quantization::kNone;
     UpdateMode update_mode = UpdateMode::kDrain;
+  };
+  struct Job {
+    std::optional<JobModel> model;
     std::map<int64_t, Version> versions;  // by policy version
     absl::Time refreshed = absl::InfinitePast();
   };
@@ -123,8 +128,7 @@ class PolicyLoader {
 
   Attempt TryMakeUsable(const WantedPolicy& wanted) ABSL_LOCKS_EXCLUDED(mu_);
   Attempt Load(const Manifest& manifest, Version* version) ABSL_LOCKS_EXCLUDED(mu_);
-  Attempt ReadConfig(const std::string& job_id, ModelConfig* config, UpdateMode* update_mode)
-      ABSL_LOCKS_EXCLUDED(mu_);
+  Attempt ReadModel(const std::string& job_id, JobModel* model) ABSL_LOCKS_EXCLUDED(mu_);
   // A look for newer weights of a job whose running samples shall go on with them.
   std::optional<WantedPolicy> OverdueRefresh() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   StatusOr<std::optional<Manifest>> GetManifest(const WantedPolicy& wanted,

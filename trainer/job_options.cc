@@ -70,6 +70,8 @@ LearnerOptions LearnerOptionsFromAssignment(const v1::Assignment& assignment) {
           .seed = spec.run().seed(),
           .model_path = spec.model().path(),
           .adapter_path = spec.model().adapter(),
+          .precision = spec.model().dtype() == v1::ModelSpec::BFLOAT16 ? Precision::kBFloat16
+                                                                       : Precision::kFloat32,
           .checkpoint_dir = assignment.checkpoint_dir(),
           .resume_step = assignment.resume_step(),
           .algorithm = AlgorithmFromProto(spec.algorithm()),

@@ -9,7 +9,7 @@
 namespace rollcall {
 namespace {
 
-constexpr int64_t kBytesPerValue = 4;  // float32 throughout
+constexpr int64_t kBytesPerValue = 4;  // float32, but for a KV cache in bfloat16
 // What a rollout worker sets aside unless told otherwise (--kv-cache-mib).
 constexpr int64_t kWorkerKvCacheBytes = 256LL << 20;
 
@@ -38,7 +38,8 @@ MemoryPlan PlanMemory(const v1::JobSpec& spec, const ModelConfig& model) {
   memory.learner_rank = memory.parameters + memory.gradients + memory.optimizer + memory.reference +
                         memory.critic + memory.activations;
   memory.kv_bytes_per_token =
-      2 * model.num_layers * model.num_kv_heads * model.head_dim * kBytesPerValue;
+      2 * model.num_layers * model.num_kv_heads * model.head_dim *
+      (spec.model().dtype() == v1::ModelSpec::BFLOAT16 ? kBytesPerValue / 2 : kBytesPerValue);
   memory.worker_parameters = 2 * memory.parameters;
   memory.kv_cache = kWorkerKvCacheBytes;
   memory.rollout_worker = memory.worker_parameters + memory.kv_cache;

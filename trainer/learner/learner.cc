@@ -45,6 +45,7 @@ StatusOr<std::optional<TrainedModel>> LoadCritic(const LearnerOptions& options,
   ROLLCALL_ASSIGN_OR_RETURN(
       ModelWeights weights,
       LoadWeights(CriticDirectory(options.checkpoint_dir), Head::kValue, Gradients::kAccumulate));
+  weights.config.precision = options.precision;
   ROLLCALL_ASSIGN_OR_RETURN(
       TrainedModel critic,
       TrainedModel::Make(std::move(weights), options.optimizer.adamw, std::move(state)));
@@ -60,6 +61,7 @@ StatusOr<ModelWeights> LoadInitialModel(const LearnerOptions& options, Gradients
                               ReadAdapter(options.adapter_path, weights.config, weights.head));
     ROLLCALL_RETURN_IF_ERROR(MergeAdapter(adapter, &weights));
   }
+  weights.config.precision = options.precision;
   return weights;
 }
 
@@ -80,6 +82,7 @@ StatusOr<LoadedModels> LoadModels(const LearnerOptions& options) {
       ModelWeights weights,
       state ? LoadWeights(options.checkpoint_dir, Head::kLanguageModel, Gradients::kAccumulate)
             : LoadInitialModel(options, Gradients::kAccumulate));
+  weights.config.precision = options.precision;
   std::optional<TrainedModel> critic;
   if (method.needs_critic()) {
     ROLLCALL_ASSIGN_OR_RETURN(

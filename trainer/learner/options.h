@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "services/model/config/precision.h"
 #include "trainer/optimizer/adamw.h"
 #include "trainer/optimizer/schedule.h"
 
@@ -45,10 +46,11 @@ struct LearnerOptimizerOptions {
 struct LearnerOptions {
   std::string job_id;
   uint64_t seed = 0;
-  std::string model_path;      // initial policy, and the frozen reference
-  std::string adapter_path;    // low-rank adapter that is merged into both; empty: none
-  std::string checkpoint_dir;  // empty: start from model_path
-  int64_t resume_step = 0;     // step of that checkpoint
+  std::string model_path;    // initial policy, and the frozen reference
+  std::string adapter_path;  // low-rank adapter that is merged into both; empty: none
+  Precision precision = Precision::kFloat32;  // of all models, the frozen reference included
+  std::string checkpoint_dir;                 // empty: start from model_path
+  int64_t resume_step = 0;                    // step of that checkpoint
   AlgorithmOptions algorithm;
   LearnerOptimizerOptions optimizer;
   int64_t epochs_per_step = 1;

@@ -144,12 +144,15 @@ TEST_CASE("Options: every factor and setting arrives", "[unit][trainer]") {
   spec.mutable_train()->set_minibatches_per_epoch(4);
   spec.mutable_train()->set_critic_warmup_steps(5);
   spec.mutable_sync()->set_transport(v1::SyncSpec::GRPC);
+  CHECK(LearnerOptionsFromAssignment(assignment).precision == Precision::kFloat32);
+  spec.mutable_model()->set_dtype(v1::ModelSpec::BFLOAT16);
 
   const LearnerOptions options = LearnerOptionsFromAssignment(assignment);
   CHECK(options.job_id == "job-7");
   CHECK(options.seed == 99);
   CHECK(options.model_path == "model");
   CHECK(options.adapter_path == "adapter");
+  CHECK(options.precision == Precision::kBFloat16);
   CHECK(options.checkpoint_dir == "run/checkpoints/step_40");
   CHECK(options.resume_step == 40);
   CHECK(options.algorithm.advantage == "gae");

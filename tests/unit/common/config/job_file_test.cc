@@ -36,6 +36,16 @@ std::string Replaced(std::string text, const std::string& what, const std::strin
   return text.replace(at, what.size(), with);
 }
 
+TEST_CASE("ParseJobFile: the sampler and the learner may compute in bfloat16, the sampler in int8",
+          "[unit][config]") {
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec plain, Parse(kGrpoJob));
+  CHECK(plain.rollout().quantization() == v1::RolloutSpec::NONE);
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec spec,
+                        Parse(kGrpoJob, {"model.dtype=bfloat16", "rollout.quantization=int8"}));
+  CHECK(spec.model().dtype() == v1::ModelSpec::BFLOAT16);
+  CHECK(spec.rollout().quantization() == v1::RolloutSpec::INT8);
+}
+
 TEST_CASE("ParseJobFile: defaults, preset and absolute paths are filled in", "[unit][config]") {
   REQUIRE_OK_AND_ASSIGN(const v1::JobSpec spec, Parse(kGrpoJob));
   CHECK(spec.run().name() == "add");

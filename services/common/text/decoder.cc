@@ -135,6 +135,30 @@ bool TokenDecoder::IsConcatenation() const {
                      [](const DecoderStep& s) { return std::holds_alternative<FuseDecoder>(s); });
 }
 
+std::string TokenDecoder::BytesInside(std::string_view token) const {
+  if (IsConcatenation()) return std::string(token);
+  const bool falls_back = std::any_of(steps_.begin(), steps_.end(), [](const DecoderStep& s) {
+    return std::holds_alternative<ByteFallbackDecoder>(s);
+  });
+  if (falls_back && ByteOfToken(token) >= 0) {
+    return {static_cast<char>(ByteOfToken(token))};
+  }
+  // Between two letters, so that what the decoder does at the ends of a text does not count.
+  const auto between = [this](std::string_view inner) {
+    std::string text;
+    Stream stream(*this);
+    for (const std::string_view part : {std::string_view("x"), inner, std::string_view("x")}) {
+      if (!part.empty() && !stream.Push(part, &text).ok()) return std::string();
+    }
+    return stream.Finish(&text).ok() ? text : std::string();
+  };
+  const std::string frame = between("");
+  const std::string text = between(token);
+  const size_t begin = text.find('x') + 1;
+  const size_t end = frame.size() - frame.find('x') - 1;
+  return text.size() < begin + end ? "" : text.substr(begin, text.size() - begin - end);
+}
+
 TokenDecoder::Stream::Stream(const TokenDecoder& decoder)
     : decoder_(decoder), states_(decoder.steps_.size()) {}
 

@@ -60,6 +60,9 @@ class TokenDecoder {
   // Whether the text is the prepared tokens in a row, but for what is no UTF-8.
   bool IsConcatenation() const;
 
+  // What a prepared token adds to a text that another began.
+  std::string BytesInside(std::string_view token) const;
+
   // One text in the making; borrows the decoder.
   class Stream {
    public:

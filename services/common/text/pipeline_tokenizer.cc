@@ -72,6 +72,11 @@ class PipelineTokenizer final : public Tokenizer {
   StatusOr<std::string> Decode(std::span<const int32_t> ids, Skip skip) const override;
   std::unique_ptr<Detokenizer> NewDetokenizer(Skip skip) const override;
 
+  std::string TokenBytes(int32_t id) const override {
+    const auto entry = Find(id, Skip::kSpecial);
+    return !entry.ok() || *entry == nullptr ? "" : decoder_.BytesInside((*entry)->text);
+  }
+
   int32_t vocab_size() const override { return static_cast<int32_t>(entries_.size()); }
 
   int32_t TokenId(std::string_view content) const override {

@@ -64,6 +64,9 @@ class Tokenizer {
   virtual StatusOr<std::string> Decode(std::span<const int32_t> ids, Skip skip) const = 0;
   // Decode() one id at a time. The tokenizer must outlive the detokenizer.
   virtual std::unique_ptr<Detokenizer> NewDetokenizer(Skip skip) const = 0;
+  // The bytes that a token adds to a text that others began: nothing for a special token or an id
+  // that no token has; a part of a character where the vocabulary has such tokens.
+  virtual std::string TokenBytes(int32_t id) const = 0;
   // Largest id + 1.
   virtual int32_t vocab_size() const = 0;
   // Id of a token by its exact content, -1 when there is none.

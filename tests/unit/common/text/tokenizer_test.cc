@@ -52,6 +52,29 @@ TEST_CASE("Decode: skips special tokens, repairs UTF-8, refuses foreign ids", "[
   }
 }
 
+TEST_CASE("TokenBytes: what a token adds to a text", "[unit][text]") {
+  const auto tokenizer = Bytes();
+  for (int byte = 0; byte < 256; ++byte) {
+    CHECK(tokenizer->TokenBytes(byte) == std::string(1, static_cast<char>(byte)));
+  }
+  for (const int32_t id : {-1, 256, 257}) CHECK(tokenizer->TokenBytes(id).empty());
+  REQUIRE_OK_AND_ASSIGN(
+      const auto pieces,
+      ParseTokenizer(
+          R"({"model": {"type": "BPE", "byte_fallback": true, "merges": [], "unk_token": null,
+        "vocab": {"▁": 0, "a": 1, "<0x0A>": 2, "<0xC3>": 3, "é": 4}},
+        "decoder": {"type": "Sequence", "decoders": [
+          {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+          {"type": "ByteFallback"}, {"type": "Fuse"},
+          {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}})",
+          "pieces"));
+  CHECK(pieces->TokenBytes(0) == " ");
+  CHECK(pieces->TokenBytes(1) == "a");
+  CHECK(pieces->TokenBytes(2) == "\n");
+  CHECK(pieces->TokenBytes(3) == "\xC3");
+  CHECK(pieces->TokenBytes(4) == "é");
+}
+
 TEST_CASE("EncodeWithOffsets: ranges are whole characters of the text", "[unit][text]") {
   REQUIRE_OK_AND_ASSIGN(const EncodedText encoded,
                         Bytes()->EncodeWithOffsets("aé<|endoftext|>b", kParse));

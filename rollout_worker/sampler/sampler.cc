@@ -135,7 +135,7 @@ SampledToken Sampler::Draw(double uniform) const {
   }
   const size_t begin = last_possible * kMassBlock;
   const size_t count = std::min<size_t>(kMassBlock, logits_.size() - begin);
-  std::array<float, kMassBlock> masses;
+  std::array<float, kMassBlock> masses{};
   kernels.masses(logits_.data() + begin, static_cast<int64_t>(count), inverse_temperature_,
                  sums_.stats.max, masses.data());
   size_t place = begin;

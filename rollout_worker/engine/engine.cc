@@ -151,9 +151,10 @@ Status Engine::SwitchGroups(ModelId id, UpdateMode mode) {
 
 Status Engine::CheckGroup(const GroupRequest& request) const {
   ROLLCALL_RETURN_IF_ERROR(CheckSamplingLaw(request.law, config_.vocab_size));
-  if (request.num_top_logprobs < 0 || request.num_top_logprobs > kMaxTopLogprobs) {
-    return InvalidArgument("num_top_logprobs is " + std::to_string(request.num_top_logprobs) +
-                           ", it must be in [0, " + std::to_string(kMaxTopLogprobs) + "]");
+  if (request.grammar != nullptr && request.grammar->vocab_size() != config_.vocab_size) {
+    return InvalidArgument("the grammar is for a vocabulary of " +
+                           std::to_string(request.grammar->vocab_size()) + ", the model has " +
+                           std::to_string(config_.vocab_size));
   }
   const auto num_prompt = static_cast<int64_t>(request.prompt_token_ids.size());
   if (num_prompt == 0) return InvalidArgument("the prompt is empty");
@@ -200,6 +201,17 @@ Status Engine::CheckGroup(const GroupRequest& request) const {
         (!started.model_logprobs.empty() && started.model_logprobs.size() != size)) {
       return InvalidArgument(
           "a started completion has one log-probability and one policy version per token");
+    }
+    if (request.wants_kept_sets) {
+      ROLLCALL_RETURN_IF_ERROR(
+          CheckKeptSets(started.kept_sets, static_cast<int64_t>(size), config_.vocab_size));
+      if (started.kept_masses.size() != size) {
+        return InvalidArgument("a started completion has one kept mass per token");
+      }
+    }
+    if (request.grammar != nullptr) {
+      GrammarState state(request.grammar);
+      for (const int32_t token : started.token_ids) ROLLCALL_RETURN_IF_ERROR(state.Advance(token));
     }
     if (num_prompt + static_cast<int64_t>(size) >= max_tokens) {
       return InvalidArgument("a started completion of " + std::to_string(size) +
@@ -258,6 +270,7 @@ Engine::Group& Engine::InsertGroup(GroupRequest request, LoadedModel* model) {
     sequence.random = CounterRandom(request.stream_keys[i]);
     sequence.times.queued = now;
     if (request.make_stop_watcher) sequence.stop_watcher = request.make_stop_watcher();
+    if (request.grammar != nullptr) sequence.grammar.emplace(request.grammar);
   }
   const uint64_t group_id = request.group_id;
   group->request = std::move(request);
@@ -275,6 +288,11 @@ void Engine::Restore(LiveSequence* sequence) {
                           started.token_ids.end());
   if (sequence->stop_watcher) {
     for (const int32_t token : started.token_ids) sequence->stop_watcher->EndsWith(token);
+  }
+  if (sequence->grammar) {
+    for (const int32_t token : started.token_ids) {
+      ROLLCALL_CHECK(sequence->grammar->Advance(token).ok(), "CheckGroup read it already");
+    }
   }
   sequence->num_streamed = static_cast<int32_t>(started.token_ids.size());
   sequence->sampled.token_ids = started.token_ids;

@@ -155,6 +155,8 @@ class Engine {
   void RunBatch(ModelId model, const StepPlan& plan);
   // The law of the sequence's next token over the row.
   Status SetRow(const LiveSequence& sequence, std::span<const float> logits);
+  // What was drawn from the row, and what the request wants to know of it.
+  Status Record(const SampledToken& token, LiveSequence& sequence);
   void SampleFirst(Group& group, std::span<const float> logits);
   void SampleNext(LiveSequence& sequence, std::span<const float> logits);
   // A sequence with a KV budget starts, and its prompt is there.
@@ -186,6 +188,7 @@ class Engine {
   std::unique_ptr<SwapSpace> swap_;
   std::unique_ptr<Scheduler> scheduler_;
   Sampler sampler_;
+  std::vector<uint64_t> allowed_bits_;  // of the row
   std::map<ModelId, LoadedModel> models_;
   std::unordered_map<uint64_t, std::unique_ptr<Group>> groups_;
   static constexpr size_t kMaxReservations = 64;

@@ -30,6 +30,11 @@ StatusOr<Engine::LiveSequence*> Engine::FindMovable(uint64_t group_id, int32_t i
   if (sequence->has_stale_blocks) {
     return FailedPrecondition("the sequence's keys and values are of several versions");
   }
+  const GroupRequest& request = sequence->group->request;
+  if (request.grammar != nullptr || request.wants_kept_sets || request.wants_model_logprobs ||
+      request.law.edits_logits() || request.law.masks()) {
+    return FailedPrecondition("the sequence's law and what it records do not travel");
+  }
   return sequence;
 }
 

@@ -113,9 +113,14 @@ Status Engine::SetRow(const LiveSequence& sequence, std::span<const float> logit
   const GroupRequest& request = sequence.group->request;
   const std::span<const int32_t> tokens = sequence.tokens;
   const auto num_prompt = static_cast<size_t>(sequence.num_prompt);
-  return sampler_.SetRow(logits, request.law,
-                         {.tokens = {tokens.first(num_prompt), tokens.subspan(num_prompt)},
-                          .stop_token_ids = request.stop_token_ids});
+  RowContext context{.tokens = {tokens.first(num_prompt), tokens.subspan(num_prompt)},
+                     .stop_token_ids = request.stop_token_ids};
+  if (sequence.grammar) {
+    allowed_bits_.resize((static_cast<size_t>(config_.vocab_size) + 63) / 64);
+    sequence.grammar->FillMask(allowed_bits_);
+    context.allowed_bits = allowed_bits_;
+  }
+  return sampler_.SetRow(logits, request.law, context);
 }
 
 void Engine::BeginForgetting(LiveSequence* sequence) {
@@ -180,9 +185,7 @@ void Engine::SampleNext(LiveSequence& sequence, std::span<const float> logits) {
   Append(sampler_.Draw(sequence.random.UniformAt(number)), sequence);
 }
 
-bool Engine::Append(const SampledToken& token, LiveSequence& sequence) {
-  ++num_sampled_;
-  sequence.tokens.push_back(token.token);
+Status Engine::Record(const SampledToken& token, LiveSequence& sequence) {
   const GroupRequest& request = sequence.group->request;
   SampledTokens& sampled = sequence.sampled;
   sampled.token_ids.push_back(token.token);
@@ -198,17 +201,26 @@ bool Engine::Append(const SampledToken& token, LiveSequence& sequence) {
   }
   if (request.wants_kept_sets) {
     sampled.kept_masses.push_back(static_cast<float>(sampler_.KeptMass()));
-    const Status kept =
-        sequence.kept_sets.Append(sampler_.kept(), config_.vocab_size, &sampled.kept_sets);
-    if (!kept.ok()) {
-      Fail(sequence, kept);
-      return true;
-    }
+    ROLLCALL_RETURN_IF_ERROR(
+        sequence.kept_sets.Append(sampler_.kept(), config_.vocab_size, &sampled.kept_sets));
+  }
+  return sequence.grammar ? sequence.grammar->Advance(token.token) : OkStatus();
+}
+
+bool Engine::Append(const SampledToken& token, LiveSequence& sequence) {
+  ++num_sampled_;
+  sequence.tokens.push_back(token.token);
+  const GroupRequest& request = sequence.group->request;
+  const Status recorded = Record(token, sequence);
+  if (!recorded.ok()) {
+    Fail(sequence, recorded);
+    return true;
   }
   if (request.is_streaming) Stream(sequence);
   const std::vector<int32_t>& stops = request.stop_token_ids;
   bool is_stop = std::find(stops.begin(), stops.end(), token.token) != stops.end();
   if (sequence.stop_watcher && sequence.stop_watcher->EndsWith(token.token)) is_stop = true;
+  if (sequence.grammar && stops.empty() && sequence.grammar->MustEnd()) is_stop = true;
   if (is_stop) {
     Complete(sequence, CompletionEnd::kStop);
     return true;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "rollout_worker/engine/engine.h"
@@ -21,6 +22,7 @@ struct Engine::LiveSequence : Sequence {
   CounterRandom random{0};
   SampledTokens sampled;
   KeptSetWriter kept_sets;
+  std::optional<GrammarState> grammar;
   int32_t num_streamed = 0;  // of the sampled tokens
   std::unique_ptr<StopWatcher> stop_watcher;
   std::unique_ptr<HeavyHitters> heavy_hitters;  // null: nothing is forgotten

@@ -12,6 +12,7 @@
 #include "rollout_worker/sampler/sampler.h"
 #include "rollout_worker/sampler/stop_watcher.h"
 #include "services/base/status/status.h"
+#include "services/grammar/token_grammar.h"
 #include "services/model/decoder/heavy_hitters.h"
 
 namespace rollcall {
@@ -50,6 +51,9 @@ struct GroupRequest {
   std::vector<int32_t> prompt_token_ids;
   std::vector<uint64_t> stream_keys;  // of SampleStreamKey, one per sample
   SamplingLaw law;
+  // Of the whole completion; null: any text. Made for the vocabulary and the stop tokens of this
+  // request. Without stop tokens a completion ends where its text is whole and nothing can follow.
+  std::shared_ptr<const TokenGrammar> grammar;
   int32_t max_new_tokens = 1;
   // The first of these that is sampled ends the completion and belongs to it.
   std::vector<int32_t> stop_token_ids;

@@ -12,6 +12,8 @@
 #include "rollout_worker/engine/engine.h"
 #include "rollout_worker/runner/decoder_runner.h"
 #include "services/base/runtime/random.h"
+#include "services/grammar/regex.h"
+#include "services/grammar/token_grammar.h"
 #include "services/model/decoder/decoder.h"
 #include "services/model/weights/model_weights.h"
 #include "tests/support/catch_torch.h"
@@ -161,6 +163,20 @@ TEST_CASE("Engine: behaviour log-probabilities are the learner's, bit for bit",
     groups.push_back(MakeGroup(id, 1.0));
     groups.back().law = laws[id - 12];
   }
+  // Token t is the character '!' + t; 0 ends.
+  std::vector<std::string> bytes(61);
+  for (size_t t = 1; t < bytes.size(); ++t) bytes[t] = {static_cast<char>('!' + t)};
+  auto automaton = CompileRegex("[A-D]{2,5}(-[0-9]+)*|%+");
+  REQUIRE_OK(automaton.status());
+  const std::vector<int32_t> stops = {0};
+  const auto grammar = std::make_shared<const TokenGrammar>(
+      *std::move(automaton), std::make_shared<const TokenTrie>(bytes), stops);
+  const uint64_t first_grammar = groups.size();
+  for (uint64_t id = first_grammar; id < first_grammar + 3; ++id) {
+    groups.push_back(MakeGroup(id, 1.0));
+    groups.back().grammar = grammar;
+    if (id == first_grammar + 1) groups.back().law.top_p = 0.8;
+  }
   for (GroupRequest& group : groups) group.wants_kept_sets = true;
   std::map<std::pair<uint64_t, int32_t>, CompletedSample> first;
   struct Setting {
@@ -183,6 +199,10 @@ TEST_CASE("Engine: behaviour log-probabilities are the learner's, bit for bit",
       for (const auto& [key, sample] : results) {
         CHECK(sample.behavior_logprobs == LearnerLogprobs(weights, groups[key.first], sample));
         CHECK(sample.policy_version == 5);
+        if (groups[key.first].grammar == nullptr) continue;
+        GrammarState state(grammar);
+        for (const int32_t token : sample.token_ids) REQUIRE_OK(state.Advance(token));
+        CHECK((sample.token_ids.back() == 0) == (sample.end == CompletionEnd::kStop));
       }
       first = results;
       continue;

@@ -7,6 +7,7 @@
 
 #include "rollout_worker/runner/decoder_runner.h"
 #include "services/common/rpc/client.h"
+#include "services/common/sampling/sampling_codec.h"
 #include "services/common/storage/files.h"
 #include "services/weight_sync/manifest_codec.h"
 #include "services/weight_sync/weight_fetcher.h"
@@ -39,6 +40,16 @@ UpdateMode FromProto(v1::SyncSpec::UpdateMode mode) {
     default:
       return UpdateMode::kDrain;
   }
+}
+
+// The grammar of a job's completions over the tokens of its model; null when it has none.
+StatusOr<std::shared_ptr<const TokenGrammar>> LoadGrammar(const v1::JobSpec& spec,
+                                                          const ModelConfig& config) {
+  if (!spec.rollout().has_grammar()) return nullptr;
+  ROLLCALL_ASSIGN_OR_RETURN(const v1::SamplingParams params, ParamsFromSpec(spec.rollout()));
+  if (!params.has_grammar()) return nullptr;
+  ROLLCALL_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(spec.model().path()));
+  return MakeTokenGrammar(params.grammar(), *tokenizer, config.vocab_size, config.eos_token_ids);
 }
 
 }  // namespace
@@ -366,10 +377,24 @@ PolicyLoader::Attempt PolicyLoader::ReadModel(const std::string& job_id, JobMode
     model->quantization = Quantization::kInt8;
   }
   model->update_mode = FromProto(response.spec().sync().update_mode());
+  auto grammar = LoadGrammar(response.spec(), *parsed);
+  if (!grammar.ok()) {
+    return {.status = grammar.status(),
+            .failure = WorkFailure{.kind = WorkFailure::Kind::kInfrastructure,
+                                   .reason = "grammar",
+                                   .message = Message(grammar.status())}};
+  }
+  model->grammar = *std::move(grammar);
   MutexLock lock(mu_);
   const auto job = jobs_.find(job_id);
   if (job != jobs_.end()) job->second.model = *model;
   return {};
+}
+
+std::shared_ptr<const TokenGrammar> PolicyLoader::GrammarOf(const std::string& job_id) const {
+  MutexLock lock(mu_);
+  const auto job = jobs_.find(job_id);
+  return job == jobs_.end() || !job->second.model ? nullptr : job->second.model->grammar;
 }
 
 PolicyLoader::Attempt PolicyLoader::Load(const Manifest& manifest, Version* version) {

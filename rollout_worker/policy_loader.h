@@ -27,6 +27,7 @@
 #include "services/base/sync/mutex.h"
 #include "services/common/fleet/fleet_client.h"
 #include "services/common/rpc/options.h"
+#include "services/grammar/token_grammar.h"
 #include "services/weight_sync/manifest.h"
 
 namespace rollcall {
@@ -86,6 +87,9 @@ class PolicyLoader {
   // The engine dropped this model: it must be fetched again when it is wanted.
   void ModelDropped(const std::string& job_id, ModelId id) ABSL_LOCKS_EXCLUDED(mu_);
   void DropJob(const std::string& job_id) ABSL_LOCKS_EXCLUDED(mu_);
+  // Of the job's completions; null without one, or before one of its versions was usable.
+  std::shared_ptr<const TokenGrammar> GrammarOf(const std::string& job_id) const
+      ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   struct Version {
@@ -100,6 +104,7 @@ class PolicyLoader {
     ModelConfig config;
     Quantization quantization = Quantization::kNone;
     UpdateMode update_mode = UpdateMode::kDrain;
+    std::shared_ptr<const TokenGrammar> grammar;
   };
   struct Job {
     std::optional<JobModel> model;
@@ -150,7 +155,7 @@ class PolicyLoader {
   Logger& logger_;
   const Clock& clock_;
 
-  Mutex mu_;
+  mutable Mutex mu_;
   CondVar changed_;
   std::map<std::string, Job> jobs_ ABSL_GUARDED_BY(mu_);
   std::map<uint64_t, Ticket> tickets_ ABSL_GUARDED_BY(mu_);

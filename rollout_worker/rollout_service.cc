@@ -7,6 +7,7 @@
 
 #include "services/base/runtime/random.h"
 #include "services/common/rpc/client.h"
+#include "services/common/sampling/sampling_codec.h"
 
 namespace rollcall {
 namespace {
@@ -39,10 +40,9 @@ GroupRequest ToGroupRequest(uint64_t id, ModelId model, const v1::PromptLease& l
                                                   lease.iteration(), lease.prompt_id(), index));
   }
   const v1::SamplingParams& sampling = lease.sampling();
-  request.law = {.temperature = sampling.temperature(),
-                 .top_p = sampling.top_p(),
-                 .top_k = sampling.top_k(),
-                 .min_p = sampling.min_p()};
+  request.law = LawFromParams(sampling);
+  request.wants_kept_sets =
+      lease.purpose() == v1::SAMPLE_PURPOSE_TRAIN && RestrictsTokens(sampling);
   request.is_version_pinned = lease.exact_version();
   request.tenant = lease.job_id();
   request.max_new_tokens = sampling.max_new_tokens();
@@ -95,6 +95,7 @@ void AddSegments(const SampledTokens& sampled, v1::Trajectory* trajectory) {
     segment->add_token_ids(sampled.token_ids[i]);
     segment->add_behavior_logprobs(sampled.behavior_logprobs[i]);
   }
+  if (!sampled.kept_sets.empty()) trajectory->mutable_segments(0)->set_kept_sets(sampled.kept_sets);
 }
 
 void FillFailure(const WorkFailure& from, v1::Failure* to) {
@@ -279,6 +280,7 @@ void RolloutService::TakeLease(v1::PromptLease proto, const std::string& worker_
 
 void RolloutService::OnUsable(uint64_t id, ModelId model) {
   GroupWork work;
+  bool wants_grammar = false;
   {
     MutexLock lock(mu_);
     const auto it = leases_.find(id);
@@ -291,7 +293,9 @@ void RolloutService::OnUsable(uint64_t id, ModelId model) {
             .deadline = lease.deadline,
             .request = ToGroupRequest(id, model, lease.proto)};
     UpdatePhase();
+    wants_grammar = lease.proto.sampling().has_grammar();
   }
+  if (wants_grammar) work.request.grammar = loader_->GrammarOf(work.job_id);
   engine_loop_->AddGroup(std::move(work));
 }
 

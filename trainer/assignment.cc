@@ -109,9 +109,10 @@ Status AssignmentRun::MakeTheLearner() {
   LearnerEvents events;
   events.phase = [this](std::string_view phase) { EnterPhase(phase); };
   events.progress = [this] { parts_.fleet.Progress(); };
+  ROLLCALL_ASSIGN_OR_RETURN(const LearnerOptions options,
+                            LearnerOptionsFromAssignment(assignment_));
   ROLLCALL_ASSIGN_OR_RETURN(
-      learner_, MakeLearner(LearnerOptionsFromAssignment(assignment_), MakeGroupOptions(),
-                            parts_.clock, std::move(events)));
+      learner_, MakeLearner(options, MakeGroupOptions(), parts_.clock, std::move(events)));
   MutexLock lock(mu_);
   interruptible_ = learner_.get();
   return broken_;

@@ -6,6 +6,21 @@
 namespace rollcall {
 namespace {
 
+// A policy segment whose first token has this position.
+Status AddToRun(const v1::Segment& segment, size_t position, std::vector<SampledRun>* runs) {
+  const auto begin = static_cast<int64_t>(position);
+  const int64_t end = begin + segment.token_ids_size();
+  if (runs->empty() || runs->back().end != begin) {
+    runs->push_back({.begin = begin, .end = end, .kept_sets = segment.kept_sets()});
+    return OkStatus();
+  }
+  if (!segment.kept_sets().empty()) {
+    return InvalidArgument("the kept sets of a completion are in its first segment");
+  }
+  runs->back().end = end;
+  return OkStatus();
+}
+
 StatusOr<TrainSequence> SequenceFromProto(const v1::Experience& experience) {
   const v1::Trajectory& trajectory = experience.trajectory();
   TrainSequence sequence;
@@ -34,6 +49,7 @@ StatusOr<TrainSequence> SequenceFromProto(const v1::Experience& experience) {
           return error(std::to_string(segment.behavior_logprobs_size()) +
                        " behaviour log-probabilities for " + std::to_string(size) + " tokens");
         }
+        ROLLCALL_RETURN_IF_ERROR(AddToRun(segment, behavior.size(), &sequence.runs));
         behavior.insert(behavior.end(), segment.behavior_logprobs().begin(),
                         segment.behavior_logprobs().end());
         break;

@@ -1,5 +1,9 @@
 #include "trainer/job_options.h"
 
+#include <utility>
+
+#include "services/common/sampling/sampling_codec.h"
+
 namespace rollcall {
 namespace {
 
@@ -62,27 +66,34 @@ LearnerOptimizerOptions OptimizerFromProto(const v1::OptimizerSpec& spec, int64_
 
 }  // namespace
 
-LearnerOptions LearnerOptionsFromAssignment(const v1::Assignment& assignment) {
+StatusOr<LearnerOptions> LearnerOptionsFromAssignment(const v1::Assignment& assignment) {
   const v1::JobSpec& spec = assignment.spec();
   const bool sampled = spec.data().kind() == v1::DataSpec::PROMPTS;
   const double temperature = spec.rollout().temperature();
-  return {.job_id = assignment.job_id(),
-          .seed = spec.run().seed(),
-          .model_path = spec.model().path(),
-          .adapter_path = spec.model().adapter(),
-          .precision = spec.model().dtype() == v1::ModelSpec::BFLOAT16 ? Precision::kBFloat16
-                                                                       : Precision::kFloat32,
-          .checkpoint_dir = assignment.checkpoint_dir(),
-          .resume_step = assignment.resume_step(),
-          .algorithm = AlgorithmFromProto(spec.algorithm()),
-          .optimizer = OptimizerFromProto(spec.optimizer(), spec.train().total_steps()),
-          .epochs_per_step = spec.train().epochs_per_step(),
-          .minibatches_per_epoch = spec.train().minibatches_per_epoch(),
-          .max_tokens_per_microbatch = spec.train().max_tokens_per_microbatch(),
-          .critic_warmup_steps = spec.train().critic_warmup_steps(),
-          .temperature = sampled && temperature > 0 ? temperature : 1.0,
-          .max_completion_tokens =
-              sampled ? spec.rollout().max_new_tokens() : spec.data().max_completion_tokens()};
+  SamplingLaw law;
+  if (sampled && temperature > 0) {
+    ROLLCALL_ASSIGN_OR_RETURN(const v1::SamplingParams params, ParamsFromSpec(spec.rollout()));
+    law = LawFromParams(params);
+  }
+  return LearnerOptions{
+      .job_id = assignment.job_id(),
+      .seed = spec.run().seed(),
+      .model_path = spec.model().path(),
+      .adapter_path = spec.model().adapter(),
+      .precision = spec.model().dtype() == v1::ModelSpec::BFLOAT16 ? Precision::kBFloat16
+                                                                   : Precision::kFloat32,
+      .checkpoint_dir = assignment.checkpoint_dir(),
+      .resume_step = assignment.resume_step(),
+      .algorithm = AlgorithmFromProto(spec.algorithm()),
+      .optimizer = OptimizerFromProto(spec.optimizer(), spec.train().total_steps()),
+      .epochs_per_step = spec.train().epochs_per_step(),
+      .minibatches_per_epoch = spec.train().minibatches_per_epoch(),
+      .max_tokens_per_microbatch = spec.train().max_tokens_per_microbatch(),
+      .critic_warmup_steps = spec.train().critic_warmup_steps(),
+      .temperature = sampled && temperature > 0 ? temperature : 1.0,
+      .law = std::move(law),
+      .max_completion_tokens =
+          sampled ? spec.rollout().max_new_tokens() : spec.data().max_completion_tokens()};
 }
 
 TransportChoice TransportFromSpec(const v1::JobSpec& spec) {

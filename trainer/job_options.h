@@ -8,9 +8,10 @@
 
 namespace rollcall {
 
-// The spec is resolved: every factor and default is set. Log-probabilities are taken at the
-// sampling temperature; data set rows and greedy sampling have none, they are taken at 1.
-LearnerOptions LearnerOptionsFromAssignment(const v1::Assignment& assignment);
+// The spec is resolved: every factor and default is set. Log-probabilities are taken under the
+// sampling law; data set rows and greedy sampling have none, they are taken at temperature 1.
+// kInvalidArgument: the law of the spec cannot be read.
+StatusOr<LearnerOptions> LearnerOptionsFromAssignment(const v1::Assignment& assignment);
 
 TransportChoice TransportFromSpec(const v1::JobSpec& spec);
 

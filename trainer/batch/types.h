@@ -6,9 +6,18 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace rollcall {
+
+// A run of tokens that the policy sampled without anything said in between: what its law calls the
+// completion; all tokens before it are its prompt.
+struct SampledRun {
+  int64_t begin = 0;  // positions
+  int64_t end = 0;
+  std::string kept_sets;  // as KeptSets codes; empty: the law kept everything
+};
 
 // One trajectory or data set row. All per-token vectors have token_ids.size() entries.
 struct TrainSequence {
@@ -18,6 +27,7 @@ struct TrainSequence {
   std::vector<uint8_t> trains;     // 1 on tokens that the policy sampled or the data set gives
   // Sampled sequences only (empty otherwise); zero where the policy did not sample the token.
   std::vector<float> behavior_logprobs;
+  std::vector<SampledRun> runs;  // ascending, apart
   std::optional<double> reward;  // absent for data set rows
   int32_t preference_rank = -1;  // 0: chosen, -1: unranked
   bool truncated = false;        // the token limit ended it

@@ -3,13 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 namespace rollcall {
 namespace {
 
+std::string Name(const TrainSequence& sequence) {
+  return "prompt " + std::to_string(sequence.prompt_id) + ", sample " +
+         std::to_string(sequence.sample_index);
+}
+
 Status CheckSequence(const TrainSequence& sequence, const ModelConfig& config) {
-  const std::string who = "prompt " + std::to_string(sequence.prompt_id) + ", sample " +
-                          std::to_string(sequence.sample_index) + ": ";
+  const std::string who = Name(sequence) + ": ";
   const size_t length = sequence.token_ids.size();
   if (length == 0) return InvalidArgument(who + "no tokens");
   if (static_cast<int64_t>(length) > config.max_positions) {
@@ -42,6 +47,31 @@ Status CheckSequence(const TrainSequence& sequence, const ModelConfig& config) {
   return OkStatus();
 }
 
+StatusOr<std::vector<std::optional<KeptSets>>> ReadRuns(const TrainSequence& sequence,
+                                                        const ModelConfig& config) {
+  std::vector<std::optional<KeptSets>> kept;
+  int64_t end = 0;
+  for (const SampledRun& run : sequence.runs) {
+    if (run.begin < end || run.end < run.begin ||
+        run.end > static_cast<int64_t>(sequence.token_ids.size())) {
+      return InvalidArgument("a run of sampled tokens from " + std::to_string(run.begin) + " to " +
+                             std::to_string(run.end) + " does not fit the sequence");
+    }
+    end = run.end;
+    kept.emplace_back();
+    if (run.kept_sets.empty()) continue;
+    ROLLCALL_ASSIGN_OR_RETURN(
+        kept.back(), KeptSets::Parse(run.kept_sets, run.end - run.begin, config.vocab_size));
+    for (int64_t t = run.begin; t < run.end; ++t) {
+      const int32_t token = sequence.token_ids[static_cast<size_t>(t)];
+      if (kept.back()->Contains(t - run.begin, token)) continue;
+      return InvalidArgument("token " + std::to_string(token) + " at position " +
+                             std::to_string(t) + " is not in the set that its law kept");
+    }
+  }
+  return kept;
+}
+
 }  // namespace
 
 StatusOr<FlatBatch> Flatten(const TrainBatch& batch, const ModelConfig& config) {
@@ -50,6 +80,9 @@ StatusOr<FlatBatch> Flatten(const TrainBatch& batch, const ModelConfig& config) 
   for (size_t g = 0; g < batch.groups.size(); ++g) {
     for (const TrainSequence& sequence : batch.groups[g].sequences) {
       ROLLCALL_RETURN_IF_ERROR(CheckSequence(sequence, config));
+      auto kept = ReadRuns(sequence, config);
+      if (!kept.ok()) return Annotate(kept.status(), Name(sequence));
+      flat.kept_S.push_back(*std::move(kept));
       flat.sequences_S.push_back(&sequence);
       flat.groups_S.push_back(static_cast<int64_t>(g));
       flat.num_tokens_S.push_back(static_cast<int64_t>(sequence.token_ids.size()));

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
@@ -26,10 +27,11 @@ StatusOr<at::Tensor> PredictingRows(const ModelWeights& weights, const PackedTok
 }  // namespace
 
 StatusOr<TokenLogprobs> ForwardLogprobs(const ModelWeights& policy, const PackedTokens& batch,
-                                        double temperature) {
+                                        double temperature, std::shared_ptr<const RowLaws> laws) {
   return GuardExceptions("policy forward", [&]() -> StatusOr<TokenLogprobs> {
     ROLLCALL_ASSIGN_OR_RETURN(const at::Tensor rows_TE, PredictingRows(policy, batch));
-    return ComputeTokenLogprobs(policy, nullptr, rows_TE, batch.targets_T, temperature);
+    return ComputeTokenLogprobs(policy, nullptr, rows_TE, batch.targets_T, temperature,
+                                std::move(laws));
   });
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "services/model/config/precision.h"
+#include "services/model/law/sampling_law.h"
 #include "trainer/optimizer/adamw.h"
 #include "trainer/optimizer/schedule.h"
 
@@ -58,6 +59,7 @@ struct LearnerOptions {
   int64_t max_tokens_per_microbatch = 8192;
   int64_t critic_warmup_steps = 0;    // first steps in which the policy stands still
   double temperature = 1.0;           // of the sampler; all log-probabilities are taken at it, > 0
+  SamplingLaw law;                    // of the sampler: its penalties and bias
   int64_t max_completion_tokens = 1;  // constant of seq_mean_token_sum_const
 };
 

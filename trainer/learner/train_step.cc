@@ -153,7 +153,7 @@ Status TrainStep::ScoreReference(std::span<const int64_t> sequences) {
       [&](const PackedTokens& packed) -> StatusOr<std::vector<double>> {
         ROLLCALL_ASSIGN_OR_RETURN(
             const TokenLogprobs pass,
-            ForwardLogprobs(*context_.reference, packed, options_.temperature));
+            ForwardLogprobs(*context_.reference, packed, options_.temperature, LawsOf(packed)));
         return ToVector(pass.logprobs_N);
       },
       &reference_T_));
@@ -172,9 +172,9 @@ Status TrainStep::ScoreProx(std::span<const int64_t> sequences) {
   return Score(
       "score", sequences,
       [&](const PackedTokens& packed) -> StatusOr<std::vector<double>> {
-        ROLLCALL_ASSIGN_OR_RETURN(
-            const TokenLogprobs pass,
-            ForwardLogprobs(context_.policy.weights(), packed, options_.temperature));
+        ROLLCALL_ASSIGN_OR_RETURN(const TokenLogprobs pass,
+                                  ForwardLogprobs(context_.policy.weights(), packed,
+                                                  options_.temperature, LawsOf(packed)));
         return ToVector(pass.logprobs_N);
       },
       &prox_T_);

@@ -16,6 +16,7 @@
 #include "trainer/learner/learner.h"
 #include "trainer/learner/method.h"
 #include "trainer/learner/reference_cache.h"
+#include "trainer/learner/row_laws.h"
 #include "trainer/learner/step_metrics.h"
 #include "trainer/learner/trained_model.h"
 
@@ -50,6 +51,9 @@ class TrainStep {
 
   bool trains_policy() const;
   bool one_update() const;
+  std::shared_ptr<const RowLaws> LawsOf(const PackedTokens& packed) const {
+    return MakeRowLaws(options_.law, flat_, packed);
+  }
 
   // Fills values_T of the given sequences without gradients, micro-batch by micro-batch.
   Status Score(std::string_view phase, std::span<const int64_t> sequences, const ScoreFn& score,

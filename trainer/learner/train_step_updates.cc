@@ -121,7 +121,7 @@ Status TrainStep::AccumulateTokens(const Minibatch& minibatch, const PackedToken
   timer_.Enter("forward");
   ROLLCALL_ASSIGN_OR_RETURN(
       const TokenLogprobs pass,
-      ForwardLogprobs(context_.policy.weights(), packed, options_.temperature));
+      ForwardLogprobs(context_.policy.weights(), packed, options_.temperature, LawsOf(packed)));
   const at::Tensor logprobs_T = pass.logprobs_N.to(at::kCPU, at::kDouble);
   if (!prox_scored_) {
     Scatter(flat_, packed, ToVector(logprobs_T), prox_T_);
@@ -169,7 +169,7 @@ Status TrainStep::AccumulatePairs(const Minibatch& minibatch, const PackedTokens
   timer_.Enter("forward");
   ROLLCALL_ASSIGN_OR_RETURN(
       const TokenLogprobs pass,
-      ForwardLogprobs(context_.policy.weights(), packed, options_.temperature));
+      ForwardLogprobs(context_.policy.weights(), packed, options_.temperature, LawsOf(packed)));
   const at::Tensor logprobs_T = pass.logprobs_N.to(at::kCPU, at::kDouble);
   const std::vector<double> current_T = ToVector(logprobs_T);
   const std::vector<double> reference_T = Gather(flat_, packed, reference_T_);

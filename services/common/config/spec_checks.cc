@@ -9,6 +9,7 @@
 #include "services/common/config/method_parts.h"
 #include "services/common/config/preset.h"
 #include "services/common/config/spec_fields.h"
+#include "services/common/sampling/sampling_codec.h"
 #include "services/common/scoring/scorer_catalog.h"
 
 namespace rollcall {
@@ -376,6 +377,25 @@ Problems CheckMethod(const v1::JobSpec& spec) {
          "0 is greedy: all samples of a prompt would be equal; give more than 0 (evaluate has its "
          "own temperature)",
          {"rollout.temperature", "data.kind"});
+  }
+  const auto params = ParamsFromSpec(spec.rollout());
+  // The ranges of the other settings are their fields' rules.
+  const Status law = params.ok()
+                         ? CheckSamplingLaw({.logit_bias = LawFromParams(*params).logit_bias})
+                         : params.status();
+  if (!law.ok()) fail("rollout", rollcall::Message(law), {"rollout.logit_bias", "rollout.grammar"});
+  if (law.ok() && params->has_grammar()) {
+    const Status grammar = CompileGrammar(params->grammar()).status();
+    if (!grammar.ok()) {
+      fail("rollout.grammar", rollcall::Message(grammar),
+           {"rollout.grammar.regex", "rollout.grammar.json_schema"});
+    }
+  }
+  if (spec.rollout().min_new_tokens() > spec.rollout().max_new_tokens()) {
+    fail("rollout.min_new_tokens",
+         fmt::format("{} is more than max_new_tokens, {}", spec.rollout().min_new_tokens(),
+                     spec.rollout().max_new_tokens()),
+         {"rollout.min_new_tokens", "rollout.max_new_tokens"});
   }
   if (spec.evaluate().has_path() && spec.evaluate().scorers().empty() &&
       spec.reward().scorers().empty()) {

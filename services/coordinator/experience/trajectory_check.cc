@@ -4,6 +4,8 @@
 #include <cmath>
 #include <string>
 
+#include "services/model/law/kept_set.h"
+
 namespace rollcall::coordinator {
 namespace {
 
@@ -21,6 +23,9 @@ Status CheckSegment(const v1::Segment& segment, int index, const TrajectoryLimit
     }
   }
   if (segment.kind() == v1::SEGMENT_KIND_OBSERVATION) {
+    if (!segment.kept_sets().empty()) {
+      return InvalidArgument(where + "an observation has no kept sets");
+    }
     if (segment.behavior_logprobs_size() != 0) {
       return InvalidArgument(where + "an observation has no log-probabilities");
     }
@@ -49,6 +54,31 @@ Status CheckSegment(const v1::Segment& segment, int index, const TrajectoryLimit
   return OkStatus();
 }
 
+// Of each completion, which is a run of policy segments.
+Status CheckAllKeptSets(const v1::Trajectory& trajectory, const TrajectoryLimits& limits) {
+  const auto& segments = trajectory.segments();
+  for (int i = 0; i < segments.size();) {
+    const int first = i;
+    int64_t num_tokens = 0;
+    for (; i < segments.size() && segments[i].kind() == v1::SEGMENT_KIND_POLICY; ++i) {
+      num_tokens += segments[i].token_ids_size();
+      if (i > first && !segments[i].kept_sets().empty()) {
+        return InvalidArgument("segment " + std::to_string(i) +
+                               ": the kept sets of a completion are in its first segment");
+      }
+    }
+    if (i == first) {
+      ++i;
+      continue;
+    }
+    const std::string& codes = segments[first].kept_sets();
+    if (codes.empty() && !limits.needs_kept_sets) continue;
+    const Status status = CheckKeptSets(codes, num_tokens, limits.vocab_size);
+    if (!status.ok()) return Annotate(status, "segment " + std::to_string(first));
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Status CheckTrajectory(const v1::Trajectory& trajectory, const TrajectoryLimits& limits) {
@@ -73,6 +103,7 @@ Status CheckTrajectory(const v1::Trajectory& trajectory, const TrajectoryLimits&
     return InvalidArgument(std::to_string(num_observed) + " observation tokens, at most " +
                            std::to_string(limits.max_observation_tokens) + " are allowed");
   }
+  ROLLCALL_RETURN_IF_ERROR(CheckAllKeptSets(trajectory, limits));
   if (trajectory.finish_reason() != v1::FINISH_REASON_STOP &&
       trajectory.finish_reason() != v1::FINISH_REASON_LENGTH) {
     return InvalidArgument("finish_reason must be stop or length");

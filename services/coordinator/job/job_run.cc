@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "services/common/sampling/sampling_codec.h"
 #include "services/coordinator/experience/staleness.h"
 
 namespace rollcall::coordinator {
@@ -42,6 +43,9 @@ JobRun::JobRun(JobRecord record, std::shared_ptr<const PreparedJob> prepared,
   if (prepared_ != nullptr) {
     source_.emplace(prepared_->data.usable, spec().run().seed(), spec().data().shuffle(),
                     spec().train().prompts_per_step());
+    auto sampling = ParamsFromSpec(spec().rollout());
+    ROLLCALL_CHECK(sampling.ok(), "prepared jobs have a law");
+    sampling_ = *std::move(sampling);
   }
 }
 

@@ -295,6 +295,7 @@ class JobRun {
   // Constant after construction.
   const JobRecord record_;
   const JobEnvironment environment_;
+  v1::SamplingParams sampling_;  // of training samples, without stop tokens
 
   std::shared_ptr<const PreparedJob> prepared_;
   v1::JobState state_ = v1::JOB_STATE_QUEUED;

@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "services/common/sampling/sampling_codec.h"
 #include "services/coordinator/experience/staleness.h"
 #include "services/coordinator/experience/trajectory_check.h"
 #include "services/coordinator/job/job_run.h"
@@ -169,12 +170,13 @@ std::optional<PromptWork> JobRun::PeekPrompt(int64_t max_samples) const {
   const PreparedRow& row = RowsOf(board->purpose()).rows[static_cast<size_t>(pick->prompt_id)];
   lease.mutable_prompt_token_ids()->Add(row.prompt.begin(), row.prompt.end());
   v1::SamplingParams& sampling = *lease.mutable_sampling();
-  sampling.set_temperature(evaluates ? spec().evaluate().temperature()
-                                     : spec().rollout().temperature());
-  sampling.set_top_p(evaluates ? 1.0 : spec().rollout().top_p());
-  sampling.set_top_k(evaluates ? 0 : spec().rollout().top_k());
-  sampling.set_min_p(evaluates ? 0.0 : spec().rollout().min_p());
-  sampling.set_max_new_tokens(spec().rollout().max_new_tokens());
+  if (evaluates) {
+    sampling.set_temperature(spec().evaluate().temperature());
+    sampling.set_top_p(1.0);
+    sampling.set_max_new_tokens(spec().rollout().max_new_tokens());
+  } else {
+    sampling = sampling_;
+  }
   sampling.mutable_stop_token_ids()->Add(prepared_->stop_token_ids.begin(),
                                          prepared_->stop_token_ids.end());
   lease.set_exact_version(evaluates || exact_versions());
@@ -210,6 +212,7 @@ Status JobRun::CheckDoor(const std::string& worker_name, const v1::Trajectory& t
   limits.prompt_token_ids = RowsOf(id.purpose).rows[static_cast<size_t>(id.prompt_id)].prompt;
   limits.max_new_tokens = spec().rollout().max_new_tokens();
   limits.vocab_size = prepared_->vocab_size;
+  limits.needs_kept_sets = id.purpose == v1::SAMPLE_PURPOSE_TRAIN && RestrictsTokens(sampling_);
   limits.min_version = exact ? id.iteration : 0;
   limits.max_version = exact ? id.iteration : policy_.newest_known();
   ROLLCALL_RETURN_IF_ERROR(CheckTrajectory(trajectory, limits));

@@ -6,6 +6,7 @@
 #include "services/common/config/job_file.h"
 #include "services/common/data/job_data.h"
 #include "services/common/data/template_renderer.h"
+#include "services/common/sampling/sampling_codec.h"
 #include "services/common/storage/files.h"
 #include "services/coordinator/job/prepare_rows.h"
 #include "services/coordinator/job/prepared_job.h"
@@ -67,6 +68,9 @@ StatusOr<std::shared_ptr<const PreparedJob>> PrepareJob(const v1::JobSpec& spec)
   if (!fits.ok()) return InvalidArgument(spec.model().path() + ": " + Message(fits));
   job->vocab_size = model.config.vocab_size;
   job->stop_token_ids = model.config.eos_token_ids;
+  ROLLCALL_ASSIGN_OR_RETURN(const v1::SamplingParams sampling, ParamsFromSpec(spec.rollout()));
+  const Status named = CheckSamplingLaw(LawFromParams(sampling), job->vocab_size);
+  if (!named.ok()) return Annotate(named, "rollout");
 
   const int64_t max_positions = model.config.max_positions;
   const int64_t max_new_tokens = spec.rollout().max_new_tokens();

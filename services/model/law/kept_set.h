@@ -22,7 +22,7 @@ namespace rollcall {
 
 // Codes of one completion take at most this; a law that keeps more of a large vocabulary is for
 // top_k to bound.
-inline constexpr size_t kMaxKeptSetBytes = size_t{8} << 20;
+inline constexpr size_t kMaxKeptSetBytes = size_t{1} << 20;
 
 // Writes the sets of one completion. Not thread-safe.
 class KeptSetWriter {

@@ -10,6 +10,7 @@
 #include "rollcall/v1/weights.grpc.pb.h"
 #include "services/common/rpc/client.h"
 #include "services/common/storage/files.h"
+#include "services/model/law/kept_set.h"
 #include "services/model/weights/architecture.h"
 #include "services/model/weights/random_init.h"
 #include "services/weight_sync/manifest_codec.h"
@@ -183,6 +184,40 @@ TEST_CASE("RolloutService: a lease becomes trajectories under the leased version
     CHECK(trajectory.finish_reason() ==
           (stopped ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH));
     CHECK((stopped || segment.token_ids_size() == 12));
+  }
+}
+
+TEST_CASE("RolloutService: a law that restricts comes with what it kept", "[rpc][rollout]") {
+  Rig rig;
+  rig.Publish(7, 1);
+  v1::PromptLease lease = MakeLease("a", 7);
+  lease.mutable_sampling()->set_top_k(5);
+  lease.mutable_sampling()->set_repetition_penalty(1.3);
+  lease.mutable_sampling()->add_banned_token_ids(3);
+  rig.coordinator->Give(lease);
+  v1::PromptLease evaluation = lease;
+  evaluation.set_lease_id("b");
+  evaluation.set_purpose(v1::SAMPLE_PURPOSE_EVALUATE);
+  rig.coordinator->Give(evaluation);
+  REQUIRE(rig.WaitForSubmissions(2));
+  for (const auto& answer : rig.coordinator->log().submissions) {
+    REQUIRE(answer.trajectories_size() == 4);
+    for (const v1::Trajectory& trajectory : answer.trajectories()) {
+      const v1::Segment& segment = trajectory.segments(0);
+      if (answer.lease_id() == "b") {
+        CHECK(segment.kept_sets().empty());
+        continue;
+      }
+      REQUIRE_OK_AND_ASSIGN(const KeptSets kept,
+                            KeptSets::Parse(segment.kept_sets(), segment.token_ids_size(), 61));
+      for (int t = 0; t < segment.token_ids_size(); ++t) {
+        std::vector<int32_t> ids;
+        kept.Decode(t, &ids);
+        CHECK(ids.size() == 5);
+        CHECK(kept.Contains(t, segment.token_ids(t)));
+        CHECK(!kept.Contains(t, 3));
+      }
+    }
   }
 }
 

@@ -27,6 +27,11 @@ v1::Experience* AddExperience(v1::Batch* batch) {
   return experience;
 }
 
+LearnerOptions OptionsOf(const v1::Assignment& assignment) {
+  REQUIRE_OK_AND_ASSIGN(LearnerOptions options, LearnerOptionsFromAssignment(assignment));
+  return options;
+}
+
 TEST_CASE("Batch: sampled tokens train, observations do not", "[unit][trainer]") {
   v1::Batch proto;
   proto.set_step(5);
@@ -50,6 +55,26 @@ TEST_CASE("Batch: sampled tokens train, observations do not", "[unit][trainer]")
   CHECK(sequence.reward == 0.25);
   CHECK(sequence.truncated);
   CHECK(sequence.sampled());
+}
+
+TEST_CASE("Batch: policy segments that follow each other are one run", "[unit][trainer]") {
+  v1::Batch proto;
+  v1::Experience* experience = AddExperience(&proto);
+  AddSegment(experience, v1::SEGMENT_KIND_POLICY, {4, 6})->set_kept_sets("abc");
+  v1::Segment* second = AddSegment(experience, v1::SEGMENT_KIND_POLICY, {8});
+  AddSegment(experience, v1::SEGMENT_KIND_OBSERVATION, {9});
+  AddSegment(experience, v1::SEGMENT_KIND_POLICY, {3, 5});
+  REQUIRE_OK_AND_ASSIGN(const TrainBatch batch, BatchFromProto(proto));
+  const std::vector<SampledRun>& runs = batch.groups.at(0).sequences.at(0).runs;
+  REQUIRE(runs.size() == 2);
+  CHECK(runs[0].begin == 2);
+  CHECK(runs[0].end == 5);
+  CHECK(runs[0].kept_sets == "abc");
+  CHECK(runs[1].begin == 6);
+  CHECK(runs[1].end == 8);
+  CHECK(runs[1].kept_sets.empty());
+  second->set_kept_sets("d");
+  CHECK(BatchFromProto(proto).status().code() == StatusCode::kInvalidArgument);
 }
 
 TEST_CASE("Batch: data set rows have no behaviour and no reward", "[unit][trainer]") {
@@ -102,14 +127,14 @@ TEST_CASE("Options: the temperature of the sampler, 1 where nothing was sampled 
   spec.mutable_data()->set_max_completion_tokens(20);
   spec.mutable_rollout()->set_temperature(0.7);
   spec.mutable_rollout()->set_max_new_tokens(30);
-  CHECK(LearnerOptionsFromAssignment(assignment).temperature == 0.7);
-  CHECK(LearnerOptionsFromAssignment(assignment).max_completion_tokens == 30);
+  CHECK(OptionsOf(assignment).temperature == 0.7);
+  CHECK(OptionsOf(assignment).max_completion_tokens == 30);
   spec.mutable_rollout()->set_temperature(0);
-  CHECK(LearnerOptionsFromAssignment(assignment).temperature == 1.0);
+  CHECK(OptionsOf(assignment).temperature == 1.0);
   spec.mutable_rollout()->set_temperature(0.7);
   spec.mutable_data()->set_kind(v1::DataSpec::PAIRS);
-  CHECK(LearnerOptionsFromAssignment(assignment).temperature == 1.0);
-  CHECK(LearnerOptionsFromAssignment(assignment).max_completion_tokens == 20);
+  CHECK(OptionsOf(assignment).temperature == 1.0);
+  CHECK(OptionsOf(assignment).max_completion_tokens == 20);
 }
 
 TEST_CASE("Options: every factor and setting arrives", "[unit][trainer]") {
@@ -147,7 +172,7 @@ TEST_CASE("Options: every factor and setting arrives", "[unit][trainer]") {
   CHECK(LearnerOptionsFromAssignment(assignment).precision == Precision::kFloat32);
   spec.mutable_model()->set_dtype(v1::ModelSpec::BFLOAT16);
 
-  const LearnerOptions options = LearnerOptionsFromAssignment(assignment);
+  const LearnerOptions options = OptionsOf(assignment);
   CHECK(options.job_id == "job-7");
   CHECK(options.seed == 99);
   CHECK(options.model_path == "model");

@@ -195,7 +195,8 @@ TEST_CASE("ParseJobFile: bad files and what is said about them", "[unit][config]
        "margin"},
       {"hopeless key", Replaced(kGrpoJob, "temperature: 0.9", "zzzzzz: 4"),
        "job.yaml:8: rollout.zzzzzz: unknown key; 'rollout' has samples_per_prompt, temperature, "
-       "top_p, top_k, min_p, max_new_tokens, lease_timeout and max_attempts"},
+       "top_p, top_k, min_p, max_new_tokens, lease_timeout, max_attempts, repetition_penalty, "
+       "presence_penalty, frequency_penalty, min_new_tokens, logit_bias and grammar"},
       {"text for a number", Replaced(kGrpoJob, "0.9", "warm"),
        "job.yaml:8: rollout.temperature: expected a number, got 'warm'"},
       {"not a number", Replaced(kGrpoJob, "0.9", ".nan"),
@@ -414,6 +415,31 @@ TEST_CASE("JobSpecToYaml: what it writes reads back as the same spec", "[unit][c
     CHECK(MessageDifferencer::Equals(spec, again));
     CHECK(JobSpecToYaml(again) == text);
   }
+}
+
+TEST_CASE("Job file: penalties, bias and grammar of the sampling law", "[unit][config]") {
+  const auto with = [](const std::string& settings) {
+    return Parse(Replaced(kGrpoJob, "rollout:\n  temperature: 0.9\n  max_new_tokens: 32\n",
+                          "rollout: {temperature: 0.9, max_new_tokens: 32, " + settings + "}\n"));
+  };
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec spec,
+                        with("repetition_penalty: 1.2, presence_penalty: -0.5, min_new_tokens: 2, "
+                             "logit_bias: {'7': 1.5, '3': -100}, grammar: {regex: '[0-9]+'}"));
+  CHECK(spec.rollout().repetition_penalty() == 1.2);
+  CHECK(spec.rollout().frequency_penalty() == 0);
+  CHECK(spec.rollout().logit_bias().at("7") == "1.5");
+  CHECK(spec.rollout().grammar().regex() == "[0-9]+");
+  const auto message = [&](const std::string& settings) {
+    return Message(with(settings).status());
+  };
+  CHECK(message("repetition_penalty: 0").find("rollout.repetition_penalty") != std::string::npos);
+  CHECK(message("logit_bias: {x: 1}").find("'x' is no token id") != std::string::npos);
+  CHECK(message("logit_bias: {'1': x}").find("is no number") != std::string::npos);
+  CHECK(message("logit_bias: {'1': 101}").find("logit_bias") != std::string::npos);
+  CHECK(message("min_new_tokens: 100000").find("max_new_tokens") != std::string::npos);
+  CHECK(message("grammar: {regex: '(a'}").find("without its )") != std::string::npos);
+  CHECK(message("grammar: {json_schema: '{'}").find("no JSON") != std::string::npos);
+  CHECK(message("grammar: {regex: a, json_schema: 'true'}").find("not both") != std::string::npos);
 }
 
 TEST_CASE("ValidateJobSpec: a spec over the wire is held to the same rules", "[unit][config]") {

@@ -50,6 +50,8 @@ std::string OtherValue(const std::string& path, const FieldDescriptor& field) {
   if (path == "algorithm.kl.estimator") return "k2";
   if (path == "data.kind") return "prompts";
   if (path == "train.minibatches_per_epoch" || path == "optimizer.warmup_steps") return "4";
+  if (path == "rollout.min_new_tokens") return "4";
+  if (path == "rollout.grammar.json_schema") return "true";
   if (path == "train.critic_warmup_steps") return "0";
   if (path == "sync.max_staleness") return "2";
   if (path.find("scorers.0.type") != std::string::npos) return "numeric";

@@ -47,6 +47,20 @@ TEST_CASE("CheckTrajectory: what a worker should send is accepted", "[unit][coor
   turns.set_finish_reason(v1::FINISH_REASON_LENGTH);
   CHECK(CheckTrajectory(turns, Limits()).ok());
 
+  // Kept sets of a completion that two versions made: all in its first segment.
+  v1::Trajectory restricted = Good();
+  *restricted.add_segments() = restricted.segments(0);
+  restricted.mutable_segments(1)->mutable_token_ids()->Truncate(1);
+  restricted.mutable_segments(1)->mutable_behavior_logprobs()->Truncate(1);
+  // All, only token 9, the same again, all.
+  restricted.mutable_segments(0)->set_kept_sets(std::string("\0\x05\x09\x07\0", 5));
+  TrajectoryLimits needs = Limits();
+  needs.needs_kept_sets = true;
+  CHECK(CheckTrajectory(restricted, needs).ok());
+  CHECK(CheckTrajectory(Good(), needs).code() == StatusCode::kInvalidArgument);
+  restricted.mutable_segments(1)->set_kept_sets(std::string(1, '\0'));
+  CHECK(Message(CheckTrajectory(restricted, needs)).find("first segment") != std::string::npos);
+
   v1::Trajectory rounded = Good();
   rounded.mutable_segments(0)->set_behavior_logprobs(0, 1e-6F);
   CHECK(CheckTrajectory(rounded, Limits()).ok());

@@ -169,7 +169,7 @@ TEST_CASE("Options: every factor and setting arrives", "[unit][trainer]") {
   spec.mutable_train()->set_minibatches_per_epoch(4);
   spec.mutable_train()->set_critic_warmup_steps(5);
   spec.mutable_sync()->set_transport(v1::SyncSpec::GRPC);
-  CHECK(LearnerOptionsFromAssignment(assignment).precision == Precision::kFloat32);
+  CHECK(OptionsOf(assignment).precision == Precision::kFloat32);
   spec.mutable_model()->set_dtype(v1::ModelSpec::BFLOAT16);
 
   const LearnerOptions options = OptionsOf(assignment);

@@ -19,7 +19,7 @@ BUILD_PACKAGES=(
   build-essential cmake ninja-build ccache mold pkg-config git python3 python3-venv
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev libspdlog-dev
   prometheus-cpp-dev catch2 libgloo-dev nlohmann-json3-dev libyaml-cpp-dev libpcre2-dev libssl-dev
-  libsqlite3-dev libcli11-dev libxxhash-dev libmimalloc-dev libicu-dev)
+  libsqlite3-dev libcli11-dev libxxhash-dev libmimalloc-dev libicu-dev libboost-dev)
 TEST_PACKAGES=(prometheus)
 LINT_PACKAGES=(clang-19 clang-format-19 clang-tidy-19)
 FUZZ_PACKAGES=(clang-19 libclang-rt-19-dev)

@@ -16,6 +16,7 @@
 #include <CLI/Formatter.hpp>
 #include <nlohmann/json.hpp>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -65,6 +66,15 @@ void LimitMathThreads() {
   }
 }
 
+// Hundreds of connections need more descriptors than the usual soft limit; a system that refuses
+// more only accepts fewer.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+}
+
 // gRPC locks Abseil's mutexes, and the packaged Abseil keeps a graph of the order of every lock
 // that is taken: a debugging aid that costs the coordinator a twentieth of its time.
 void KeepNoLockGraph() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
@@ -88,13 +98,17 @@ class ProcessDaemon final : public Daemon {
   Logger& logger() override { return *logger_; }
   MetricsRegistry& metrics() override { return metrics_->registry(); }
   const std::string& metrics_address() const override { return metrics_->address(); }
+  std::string MetricsText() const override { return metrics_->Text(); }
+  void SetHttpAddress(const std::string& address) override { http_address_ = address; }
 
   Status Ready(const std::string& address) override {
-    logger_->Info("serving address=" + address + " metrics_address=" + metrics_->address() +
+    const std::string http = http_address_.empty() ? "" : " http_address=" + http_address_;
+    logger_->Info("serving address=" + address + http + " metrics_address=" + metrics_->address() +
                   " pid=" + std::to_string(::getpid()));
     if (flags_.ready_file.empty()) return OkStatus();
-    const nlohmann::json ready = {
+    nlohmann::json ready = {
         {"address", address}, {"metrics_address", metrics_->address()}, {"pid", ::getpid()}};
+    if (!http_address_.empty()) ready["http_address"] = http_address_;
     return WriteFileAtomic(
         flags_.ready_file,
         ready.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
@@ -138,6 +152,7 @@ class ProcessDaemon final : public Daemon {
   const DaemonFlags flags_;
   const std::unique_ptr<Logger> logger_;
   const std::unique_ptr<MetricsServer> metrics_;
+  std::string http_address_;
   std::atomic<bool> ending_{false};
 
   mutable Mutex mu_;
@@ -180,6 +195,7 @@ StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonFlags& flags, const 
   ROLLCALL_RETURN_IF_ERROR(BlockSignals());
   LimitMathThreads();
   KeepNoLockGraph();
+  RaiseFileLimit();
   if (flags.exit_with_parent) {
     ROLLCALL_RETURN_IF_ERROR(DieWithParent());
   }

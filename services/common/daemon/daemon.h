@@ -45,6 +45,10 @@ class Daemon {
   virtual Logger& logger() = 0;
   virtual MetricsRegistry& metrics() = 0;
   virtual const std::string& metrics_address() const = 0;
+  // The page of /metrics.
+  virtual std::string MetricsText() const = 0;
+  // Of an HTTP API, for the ready file's "http_address"; call before Ready.
+  virtual void SetHttpAddress(const std::string& address) = 0;
   // Writes the ready file when one was asked for.
   virtual Status Ready(const std::string& address) = 0;
   // Waits until SIGTERM or SIGINT, or RequestStop() from any thread. A second signal ends the

@@ -16,6 +16,7 @@
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 #include <sys/socket.h>
 
 #include "absl/base/thread_annotations.h"
@@ -168,6 +169,13 @@ class PrometheusServer final : public MetricsServer {
 
   MetricsRegistry& registry() override { return registry_; }
   const std::string& address() const override { return address_; }
+  std::string Text() const override {
+    std::vector<prometheus::MetricFamily> families = registry_.collectable()->Collect();
+    for (prometheus::MetricFamily& family : process_->Collect()) {
+      families.push_back(std::move(family));
+    }
+    return prometheus::TextSerializer().Serialize(families);
+  }
 
  private:
   PrometheusRegistry registry_;

@@ -17,6 +17,8 @@ class MetricsServer {
   virtual ~MetricsServer() = default;
   virtual MetricsRegistry& registry() = 0;
   virtual const std::string& address() const = 0;
+  // The page of /metrics, for servers that show it as well.
+  virtual std::string Text() const = 0;
 };
 
 // kUnavailable: the address cannot be bound.

@@ -25,6 +25,8 @@ RolloutMetrics::RolloutMetrics(MetricsRegistry& registry)
                                      "KV blocks held by sequences, all jobs together.")),
       blocks_total_(registry.GetGauge("rollcall_rollout_kv_blocks_capacity",
                                       "KV blocks of this process, all jobs together.")),
+      kv_usage_(registry.GetGauge("rollcall_rollout_kv_usage_ratio",
+                                  "Share of the KV blocks that sequences hold, 1 is all.")),
       held_sequences_(registry.GetGauge("rollcall_rollout_held_sequences",
                                         "Unfinished samples of the leases held.")),
       wait_leases_(WaitCounter(registry, "leases")),
@@ -58,6 +60,9 @@ void RolloutMetrics::Occupancy(size_t running, size_t waiting, int64_t blocks_us
   waiting_.Set(static_cast<double>(waiting));
   blocks_used_.Set(static_cast<double>(blocks_used));
   blocks_total_.Set(static_cast<double>(blocks_total));
+  kv_usage_.Set(blocks_total == 0
+                    ? 0.0
+                    : static_cast<double>(blocks_used) / static_cast<double>(blocks_total));
 }
 
 void RolloutMetrics::LeaseSubmitted(double seconds) {

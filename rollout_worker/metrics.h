@@ -33,6 +33,7 @@ class RolloutMetrics {
   Gauge& waiting_;
   Gauge& blocks_used_;
   Gauge& blocks_total_;
+  Gauge& kv_usage_;
   Gauge& held_sequences_;
   Counter& wait_leases_;
   Counter& wait_weights_;

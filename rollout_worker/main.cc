@@ -8,7 +8,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "rollout_worker/rollout_service.h"
+#include "rollout_worker/run_standalone.h"
 #include "rollout_worker/runner/decoder_runner.h"
+#include "rollout_worker/serving/job_serving.h"
+#include "rollout_worker/serving_flags.h"
 #include "services/base/runtime/clock.h"
 #include "services/base/sync/mutex.h"
 #include "services/common/daemon/daemon.h"
@@ -22,18 +25,21 @@ namespace {
 // Passes the end of jobs on while there is a service; the fleet client lives longer.
 class EndedJobs {
  public:
-  void SetService(RolloutService* service) ABSL_LOCKS_EXCLUDED(mu_) {
+  void SetServices(RolloutService* service, JobServing* serving) ABSL_LOCKS_EXCLUDED(mu_) {
     MutexLock lock(mu_);
     service_ = service;
+    serving_ = serving;
   }
   void operator()(const std::vector<std::string>& job_ids) ABSL_LOCKS_EXCLUDED(mu_) {
     MutexLock lock(mu_);
     if (service_ != nullptr) service_->DropJobs(job_ids);
+    if (serving_ != nullptr) serving_->DropJobs(job_ids);
   }
 
  private:
   Mutex mu_;
   RolloutService* service_ ABSL_GUARDED_BY(mu_) = nullptr;
+  JobServing* serving_ ABSL_GUARDED_BY(mu_) = nullptr;
 };
 
 struct Flags {
@@ -46,17 +52,42 @@ struct Flags {
   std::string preemption = "auto";
   int compute_threads = 1;
   double drain_seconds = 10;
+  ServingFlags serving;
 };
+
+EngineOptions ToEngineOptions(const Flags& flags) {
+  EngineOptions options;
+  options.block_size = flags.block_size;
+  options.kv_cache_bytes = static_cast<int64_t>(flags.kv_cache_mib) << 20;
+  options.scheduler.max_sequences = flags.max_sequences;
+  options.scheduler.max_batched_tokens = flags.max_batched_tokens;
+  options.swap_bytes = static_cast<int64_t>(flags.swap_mib) << 20;
+  options.scheduler.preemption = flags.preemption == "swap"        ? Preemption::kSwap
+                                 : flags.preemption == "recompute" ? Preemption::kRecompute
+                                                                   : Preemption::kAuto;
+  options.compute_threads = flags.compute_threads;
+  return options;
+}
 
 Status Run(const Flags& flags) {
   ROLLCALL_ASSIGN_OR_RETURN(auto daemon, Daemon::Start(flags.daemon, "rollout"));
   UseOneTorchThread();
+  const absl::Duration drain = absl::Seconds(flags.drain_seconds);
+  if (!flags.serving.model_directory.empty()) {
+    return RunStandalone(flags.daemon, flags.serving, ToEngineOptions(flags), drain, *daemon);
+  }
   ROLLCALL_ASSIGN_OR_RETURN(auto coordinator,
                             MakeChannel(flags.daemon.coordinator, flags.daemon.tls));
-  ROLLCALL_ASSIGN_OR_RETURN(
-      auto server,
-      RpcServer::Start({.listen_address = flags.daemon.listen, .tls = flags.daemon.tls}, {}));
   const SystemClock clock;
+  JobServing serving(flags.serving, flags.daemon.tls,
+                     {.coordinator = coordinator,
+                      .metrics = daemon->metrics(),
+                      .metrics_text = [&] { return daemon->MetricsText(); },
+                      .logger = daemon->logger(),
+                      .clock = clock});
+  ROLLCALL_ASSIGN_OR_RETURN(auto server, RpcServer::Start({.listen_address = flags.daemon.listen,
+                                                           .tls = flags.daemon.tls},
+                                                          {serving.grpc_service()}));
   EndedJobs ended_jobs;
   const auto fleet = FleetClient::Start({.role = Role::kRollout,
                                          .name = flags.daemon.name,
@@ -65,31 +96,29 @@ Status Run(const Flags& flags) {
                                         coordinator, daemon->logger(),
                                         [&](const auto& job_ids) { ended_jobs(job_ids); });
   RolloutOptions options;
-  options.engine_loop.engine.block_size = flags.block_size;
-  options.engine_loop.engine.kv_cache_bytes = static_cast<int64_t>(flags.kv_cache_mib) << 20;
-  options.engine_loop.engine.scheduler.max_sequences = flags.max_sequences;
-  options.engine_loop.engine.scheduler.max_batched_tokens = flags.max_batched_tokens;
-  options.engine_loop.engine.swap_bytes = static_cast<int64_t>(flags.swap_mib) << 20;
-  options.engine_loop.engine.scheduler.preemption = flags.preemption == "swap" ? Preemption::kSwap
-                                                    : flags.preemption == "recompute"
-                                                        ? Preemption::kRecompute
-                                                        : Preemption::kAuto;
-  options.engine_loop.engine.compute_threads = flags.compute_threads;
+  options.engine_loop.engine = ToEngineOptions(flags);
   options.loader.tls = flags.daemon.tls;
   RolloutService service(options, {.coordinator = coordinator,
                                    .fleet = *fleet,
                                    .metrics = daemon->metrics(),
                                    .logger = daemon->logger(),
                                    .clock = clock,
-                                   .on_drain = [&] { daemon->RequestStop(); }});
-  ended_jobs.SetService(&service);
-  server->SetServing(true);
-  Status ready = daemon->Ready(server->address());
+                                   .on_drain = [&] { daemon->RequestStop(); },
+                                   .guest = serving.guest()});
+  ended_jobs.SetServices(&service, &serving);
+  Status ready = serving.Start(service);
+  if (ready.ok()) {
+    daemon->SetHttpAddress(serving.http_address());
+    server->SetServing(true);
+    ready = daemon->Ready(server->address());
+  }
   if (ready.ok()) daemon->WaitForStop();
   server->SetServing(false);
-  service.Drain(absl::Seconds(flags.drain_seconds));
-  ended_jobs.SetService(nullptr);
+  serving.Drain(drain);
+  service.Drain(drain);
+  ended_jobs.SetServices(nullptr, nullptr);
   server->Shutdown(absl::Seconds(1));
+  serving.Stop();
   return ready;
 }
 
@@ -128,6 +157,7 @@ int main(int argc, char** argv) {
                  "Time that held work gets to finish after SIGTERM")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
+  rollcall::AddServingFlags(app, &flags.serving);
   CLI11_PARSE(app, argc, argv);
   const rollcall::Status status = rollcall::Run(flags);
   if (!status.ok()) {

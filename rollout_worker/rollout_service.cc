@@ -116,24 +116,36 @@ RolloutService::RolloutService(const RolloutOptions& options, Parts parts)
       logger_(parts.logger),
       clock_(parts.clock),
       on_drain_(std::move(parts.on_drain)),
+      guest_(std::move(parts.guest)),
       metrics_(parts.metrics) {
-  engine_loop_ = std::make_unique<EngineLoop>(
-      options.engine_loop,
-      EngineEvents{.on_samples = [this](auto samples) { OnSamples(std::move(samples)); },
-                   .on_group_failed = [this](uint64_t id,
-                                             const Status& status) { OnGroupFailed(id, status); },
-                   .on_step = [this] { fleet_.Progress(); }},
-      parts.metrics, metrics_, logger_, clock_);
+  EngineEvents events{
+      .on_samples = [this](auto samples) { OnSamples(std::move(samples)); },
+      .on_group_failed = [this](uint64_t id, const Status& status) { OnGroupFailed(id, status); },
+      .on_step = [this] { fleet_.Progress(); }};
+  if (guest_.first_id > 0) {
+    events = SplitByGroup({{0, std::move(events)}, {guest_.first_id, guest_.events}});
+  }
+  engine_loop_ = std::make_unique<EngineLoop>(options.engine_loop, std::move(events), parts.metrics,
+                                              metrics_, logger_, clock_);
   loader_ = std::make_unique<PolicyLoader>(
       options.loader,
       PolicyEvents{
           .on_model = [this](auto model) { engine_loop_->AddModel(std::move(model)); },
-          .on_usable = [this](uint64_t id, ModelId model) { OnUsable(id, model); },
+          .on_usable =
+              [this](uint64_t id, ModelId model) {
+                if (IsOfGuest(id)) {
+                  guest_.on_usable(id, model);
+                } else {
+                  OnUsable(id, model);
+                }
+              },
           .on_newest = [this](const std::string& job_id,
                               ModelId model) { engine_loop_->SwitchGroups(job_id, model); },
           .on_failed =
               [this](uint64_t id, const WorkFailure& failure) {
-                if (failure.reason == "deadline") {
+                if (IsOfGuest(id)) {
+                  guest_.on_failed(id, failure);
+                } else if (failure.reason == "deadline") {
                   FailLease(id, std::nullopt);
                 } else {
                   FailLease(id, failure);

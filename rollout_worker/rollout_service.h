@@ -43,6 +43,15 @@ struct RolloutOptions {
   absl::Duration submit_grace = absl::Seconds(30);
 };
 
+// Another user of the engine loop and of the loaded weights, beside the leases. Its groups and
+// tickets are numbered from `first_id` on, which is far beyond any number of leases.
+struct RolloutGuest {
+  uint64_t first_id = 0;  // 0: there is no guest
+  EngineEvents events;
+  std::function<void(uint64_t ticket, ModelId)> on_usable;
+  std::function<void(uint64_t ticket, const WorkFailure&)> on_failed;
+};
+
 // Thread-safe.
 class RolloutService {
  public:
@@ -55,6 +64,7 @@ class RolloutService {
     const Clock& clock;
     // The coordinator asks this process to leave; called once, from any thread. May be null.
     std::function<void()> on_drain;
+    RolloutGuest guest;
   };
   RolloutService(const RolloutOptions& options, Parts parts);
   // Drains without patience when Drain was not called.
@@ -66,6 +76,16 @@ class RolloutService {
   // Takes no more leases, lets held ones finish for up to `patience`, reports the others as
   // infrastructure failures ("draining") and hands everything in. Blocks; idempotent.
   void Drain(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // For the guest: the loop, which lives as long as this object, and PolicyLoader's Want and
+  // ModelDropped.
+  EngineLoop& engine_loop() { return *engine_loop_; }
+  void WantPolicy(uint64_t ticket, const WantedPolicy& wanted, absl::Time deadline) {
+    loader_->Want(ticket, wanted, deadline);
+  }
+  void PolicyDropped(const std::string& job_id, ModelId model) {
+    loader_->ModelDropped(job_id, model);
+  }
 
   // Samples that are leased and not finished.
   size_t num_held() const ABSL_LOCKS_EXCLUDED(mu_);
@@ -94,6 +114,7 @@ class RolloutService {
   void TakeLease(v1::PromptLease proto, const std::string& worker_id) ABSL_LOCKS_EXCLUDED(mu_);
   void PausePolling(absl::Duration time) ABSL_LOCKS_EXCLUDED(mu_);
 
+  bool IsOfGuest(uint64_t id) const { return guest_.first_id > 0 && id >= guest_.first_id; }
   void OnUsable(uint64_t id, ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
   void OnSamples(std::vector<CompletedSample> samples) ABSL_LOCKS_EXCLUDED(mu_);
   void OnGroupFailed(uint64_t id, const Status& status) ABSL_LOCKS_EXCLUDED(mu_);
@@ -116,6 +137,7 @@ class RolloutService {
   Logger& logger_;
   const Clock& clock_;
   const std::function<void()> on_drain_;
+  const RolloutGuest guest_;
   RolloutMetrics metrics_;
 
   mutable Mutex mu_;

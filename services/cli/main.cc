@@ -86,6 +86,7 @@ int Main(int argc, char** argv) {
   AddConvert(app, context);
   AddExport(app, context);
   AddInitModel(app, context);
+  AddServe(app, context);
   AddSchema(app, context);
   AddVersion(app, context);
   try {

@@ -21,6 +21,7 @@ void AddControl(CLI::App& app, Context& context);
 void AddExport(CLI::App& app, Context& context);
 void AddConvert(CLI::App& app, Context& context);
 void AddInitModel(CLI::App& app, Context& context);
+void AddServe(CLI::App& app, Context& context);
 void AddSchema(CLI::App& app, Context& context);
 void AddVersion(CLI::App& app, Context& context);
 

@@ -12,15 +12,17 @@ TEXT
 }
 
 configure() {
-  local preset=$1 dir=$ROOT/build/$1 torch arrow
+  local preset=$1 dir=$ROOT/build/$1 torch arrow cuda
   torch=$(torch_root)
   arrow=$(arrow_root)
+  cuda=$(cuda_root)
   if [ ! -e "$dir/build.ninja" ] ||
     ! grep -qxF "ROLLCALL_TORCH_ROOT:PATH=$torch" "$dir/CMakeCache.txt" ||
-    ! grep -qxF "ROLLCALL_ARROW_ROOT:PATH=$arrow" "$dir/CMakeCache.txt"; then
+    ! grep -qxF "ROLLCALL_ARROW_ROOT:PATH=$arrow" "$dir/CMakeCache.txt" ||
+    ! grep -qxF "ROLLCALL_CUDA_ROOT:PATH=$cuda" "$dir/CMakeCache.txt"; then
     say "Configuring build/$preset"
     cmake --preset "$preset" "-DROLLCALL_TORCH_ROOT=$torch" "-DROLLCALL_ARROW_ROOT=$arrow" \
-      "-DROLLCALL_PYTHON=$VENV/bin/python" >"/tmp/rollcall-configure-$$.log" 2>&1 || {
+      "-DROLLCALL_CUDA_ROOT=$cuda" "-DROLLCALL_PYTHON=$VENV/bin/python" >"/tmp/rollcall-configure-$$.log" 2>&1 || {
       cat "/tmp/rollcall-configure-$$.log" >&2
       die "cmake could not configure build/$preset"
     }

@@ -35,7 +35,7 @@ def reachable(path):
 
 def main():
     files = subprocess.run(
-        ['git', 'ls-files', '-co', '--exclude-standard', '--', '*.h', '*.cc'],
+        ['git', 'ls-files', '-co', '--exclude-standard', '--', '*.h', '*.cc', '*.cu', '*.cuh'],
         capture_output=True, text=True, check=True).stdout.split()
     problems = []
     for path in files:
@@ -48,6 +48,8 @@ def main():
         every = reachable(path)
         if any(map(TORCH.search, every)) and any(map(PROTO.search, every)):
             problems.append(f'{path}: sees both torch and protobuf')
+        if path.endswith(('.cu', '.cuh')) and any(map(TORCH.search, every)):
+            problems.append(f'{path}: a kernel sees torch')
         for daemon in DAEMONS:
             if path.startswith(daemon):
                 for other in DAEMONS:

@@ -4,11 +4,11 @@ help_format() {
   cat <<'TEXT'
 usage: ./dev format [--check]
 
-Formats all C++ sources in place; with --check only says which files would change.
+Formats all C++ and CUDA sources in place; with --check only says which files would change.
 TEXT
 }
 
-sources() { git ls-files -co --exclude-standard -- '*.h' '*.cc' | sort; }
+sources() { git ls-files -co --exclude-standard -- '*.h' '*.cc' '*.cu' '*.cuh' | sort; }
 
 command_format() {
   setup_lint

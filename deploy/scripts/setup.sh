@@ -10,6 +10,7 @@ Installs what is missing and says what it does:
     (default ~/.cache/rollcall/venv, elsewhere with ROLLCALL_CACHE=DIR): the CPU build where
     there is no NVIDIA GPU and the package index offers it;
   * Arrow and Parquet, as the pyarrow wheel in the same place;
+  * nvcc for the CUDA kernels in the same place, where none is installed;
   * the Python libraries that the tests compare against.
 Every other command does this first; without anything to do it takes well under a second.
 TEXT
@@ -100,10 +101,31 @@ install_parquet() {
     say "Going on without Parquet: this build will read JSONL files only"
 }
 
+# Empty where an nvcc is installed, or none could be had.
+cuda_root() {
+  local root
+  has_nvcc && return 0
+  root=$(echo "$VENV"/lib/python3*/site-packages/nvidia/cu13)
+  if [ -x "$root/bin/nvcc" ]; then echo "$root"; fi
+}
+has_nvcc() { command -v nvcc >/dev/null || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; }
+
+# nvcc is optional: without it everything else builds.
+install_cuda() {
+  has_nvcc && return 0
+  (install_python requirements-cuda) ||
+    say "Going on without nvcc: this build will not compile the CUDA kernels"
+  local root
+  root=$(cuda_root)
+  # The wheels call it lib; nvcc looks for lib64.
+  if [ -n "$root" ] && [ ! -e "$root/lib64" ]; then ln -s lib "$root/lib64"; fi
+}
+
 setup_build() {
   install_packages "${BUILD_PACKAGES[@]}"
   install_python requirements
   install_parquet
+  install_cuda
   # Generous enough for every preset; kept if the user has set more.
   export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-10G}
 }

@@ -10,10 +10,6 @@
 
 #if defined(__SANITIZE_ADDRESS__)  // GCC's name for it
 #include <sanitizer/common_interface_defs.h>
-#else
-// Without the sanitizer there is nothing to tell.
-#define __sanitizer_start_switch_fiber(save, bottom, size) static_cast<void>(bottom)
-#define __sanitizer_finish_switch_fiber(save, bottom, size) static_cast<void>(save)
 #endif
 
 #if defined(__x86_64__)
@@ -46,6 +42,19 @@ RollcallSwitchStack:
 
 namespace rollcall {
 namespace {
+
+// What AddressSanitizer wants to know before and after a switch; without it nothing.
+#if defined(__SANITIZE_ADDRESS__)
+void BeforeSwitch(void** fake_stack, const void* bottom, size_t size) {
+  __sanitizer_start_switch_fiber(fake_stack, bottom, size);
+}
+void AfterSwitch(void* fake_stack, const void** old_bottom, size_t* old_size) {
+  __sanitizer_finish_switch_fiber(fake_stack, old_bottom, old_size);
+}
+#else
+void BeforeSwitch(void**, const void*, size_t) {}
+void AfterSwitch(void*, const void**, size_t*) {}
+#endif
 
 constexpr size_t kStackBytes = size_t{128} << 10;
 
@@ -110,7 +119,7 @@ void Fiber::Start(void (*main)(void*), void* argument) {
   top[-1] = nullptr;
   top[-2] = reinterpret_cast<void*>(entry);
   for (int i = 3; i <= 8; ++i) top[-i] = nullptr;
-  context_->inside = top - 8;
+  context_->inside = static_cast<void*>(top - 8);
 #else
   getcontext(&context_->inside);
   context_->inside.uc_stack.ss_sp = context_->stack;
@@ -122,27 +131,25 @@ void Fiber::Start(void (*main)(void*), void* argument) {
 
 void Fiber::Main(Fiber* self) {
   Context* context = self->context_;
-  __sanitizer_finish_switch_fiber(nullptr, &context->outside_bottom, &context->outside_size);
+  AfterSwitch(nullptr, &context->outside_bottom, &context->outside_size);
   self->main_(self->argument_);
   // The last switch: the fiber's shadow stack goes with it.
-  __sanitizer_start_switch_fiber(nullptr, context->outside_bottom, context->outside_size);
+  BeforeSwitch(nullptr, context->outside_bottom, context->outside_size);
   context->SwitchOut();
   std::abort();  // entered after its end
 }
 
 void Fiber::Enter() {
   starting = this;
-  __sanitizer_start_switch_fiber(&context_->outside_fake, context_->stack, kStackBytes);
+  BeforeSwitch(&context_->outside_fake, context_->stack, kStackBytes);
   context_->SwitchIn();
-  __sanitizer_finish_switch_fiber(context_->outside_fake, nullptr, nullptr);
+  AfterSwitch(context_->outside_fake, nullptr, nullptr);
 }
 
 void Fiber::Leave() {
-  __sanitizer_start_switch_fiber(&context_->inside_fake, context_->outside_bottom,
-                                 context_->outside_size);
+  BeforeSwitch(&context_->inside_fake, context_->outside_bottom, context_->outside_size);
   context_->SwitchOut();
-  __sanitizer_finish_switch_fiber(context_->inside_fake, &context_->outside_bottom,
-                                  &context_->outside_size);
+  AfterSwitch(context_->inside_fake, &context_->outside_bottom, &context_->outside_size);
 }
 
 }  // namespace rollcall

@@ -65,7 +65,7 @@ at::Tensor Norm(const ModelConfig& config, const at::Tensor& x_NE, const at::Ten
 }
 
 Compute In(Precision precision, const Compute& compute) {
-  return {.team = compute.team, .precision = precision};
+  return {.team = compute.team, .precision = precision, .device = compute.device};
 }
 
 // What all layers of one call share.
@@ -174,16 +174,45 @@ at::Tensor DecoderLayer(const Call& call, const Layer& layer, at::Tensor x_NE) {
 }
 
 at::Tensor Embed(const ModelWeights& weights, const at::Tensor& ids_N,
-                 const at::Tensor& positions_N) {
+                 const at::Tensor& positions_N, const Compute& compute) {
   const ModelConfig& config = weights.config;
   const float scale = config.is_embedding_scaled
                           ? static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)))
                           : 1.0F;
-  at::Tensor x_NE = ops::Embedding(weights.embed_VE, ids_N, scale);
+  at::Tensor x_NE = ops::Embedding(weights.embed_VE, ids_N, scale, compute);
   if (config.positions == Positions::kLearned) {
-    x_NE = ops::Residual(x_NE, ops::Embedding(weights.position_embed_PE, positions_N));
+    x_NE = ops::Residual(
+        x_NE, ops::Embedding(weights.position_embed_PE, positions_N, 1.0F, compute), compute);
   }
   return x_NE;
+}
+
+// Positions are below num_positions. Throws.
+at::Tensor Hidden(const ModelWeights& weights, const PackedWeights* packed,
+                  const at::Tensor& ids_N, const at::Tensor& positions_N, int64_t num_positions,
+                  AttentionContext& attention, const Compute& compute) {
+  Call call{.config = weights.config,
+            .positions_N = positions_N,
+            .table_PR = {},
+            .sliding_table_PR = {},
+            .attention = attention,
+            .compute = In(weights.config.precision, compute)};
+  if (weights.rotary != nullptr) call.table_PR = weights.rotary->Covering(num_positions);
+  if (weights.sliding_rotary != nullptr) {
+    call.sliding_table_PR = weights.sliding_rotary->Covering(num_positions);
+  }
+  at::Tensor x_NE = Embed(weights, ids_N, positions_N, compute);
+  const PackedLayer unpacked;
+  const LayerLora no_adapter;
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    x_NE = DecoderLayer(call,
+                        {.index = static_cast<int64_t>(i),
+                         .weights = weights.layers[i],
+                         .packed = packed == nullptr ? unpacked : packed->layers[i],
+                         .lora = weights.lora == nullptr ? no_adapter : weights.lora->layers[i]},
+                        x_NE);
+  }
+  return Norm(weights.config, x_NE, weights.final_norm_E, weights.final_norm_bias_E, compute);
 }
 
 }  // namespace
@@ -202,28 +231,17 @@ StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeig
   return GuardExceptions("decoder", [&]() -> StatusOr<at::Tensor> {
     int32_t last = 0;
     for (int32_t position : positions) last = std::max(last, position);
-    Call call{.config = config,
-              .positions_N = CopyIds(positions),
-              .table_PR = {},
-              .sliding_table_PR = {},
-              .attention = attention,
-              .compute = In(config.precision, compute)};
-    if (weights.rotary != nullptr) call.table_PR = weights.rotary->Covering(int64_t{last} + 1);
-    if (weights.sliding_rotary != nullptr) {
-      call.sliding_table_PR = weights.sliding_rotary->Covering(int64_t{last} + 1);
-    }
-    at::Tensor x_NE = Embed(weights, CopyIds(token_ids), call.positions_N);
-    const PackedLayer unpacked;
-    const LayerLora no_adapter;
-    for (size_t i = 0; i < weights.layers.size(); ++i) {
-      x_NE = DecoderLayer(call,
-                          {.index = static_cast<int64_t>(i),
-                           .weights = weights.layers[i],
-                           .packed = packed == nullptr ? unpacked : packed->layers[i],
-                           .lora = weights.lora == nullptr ? no_adapter : weights.lora->layers[i]},
-                          x_NE);
-    }
-    return Norm(config, x_NE, weights.final_norm_E, weights.final_norm_bias_E, compute);
+    return Hidden(weights, packed, CopyIds(token_ids), CopyIds(positions), int64_t{last} + 1,
+                  attention, compute);
+  });
+}
+
+StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeights* packed,
+                                   const at::Tensor& token_ids_N, const at::Tensor& positions_N,
+                                   AttentionContext& attention, const Compute& compute) {
+  return GuardExceptions("decoder", [&]() -> StatusOr<at::Tensor> {
+    return Hidden(weights, packed, token_ids_N, positions_N, weights.config.max_positions,
+                  attention, compute);
   });
 }
 

@@ -92,6 +92,12 @@ StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeig
                                    std::span<const int32_t> positions, AttentionContext& attention,
                                    const Compute& compute = {});
 
+// The same where ids and positions, int32 [N], lie beside the weights, on the CPU or on a device.
+// Nothing is checked and nothing of the host is read, so that the call may be captured in a graph.
+StatusOr<at::Tensor> DecoderHidden(const ModelWeights& weights, const PackedWeights* packed,
+                                   const at::Tensor& token_ids_N, const at::Tensor& positions_N,
+                                   AttentionContext& attention, const Compute& compute);
+
 // float32 [N, V] logits of the given hidden rows, capped where the model caps them. Differentiable.
 StatusOr<at::Tensor> Logits(const ModelWeights& weights, const PackedWeights* packed,
                             const at::Tensor& hidden_NE, const Compute& compute = {});

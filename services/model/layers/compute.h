@@ -1,4 +1,4 @@
-// How the operations of one call compute. Bits never depend on the number of threads: work is cut
+// How and where the operations of one call compute. Bits never depend on the number of threads: work is cut
 // between output columns, rows or heads, never inside a sum.
 #pragma once
 
@@ -10,9 +10,14 @@
 
 namespace rollcall {
 
+struct Device;
+
 struct Compute {
   ThreadTeam* team = nullptr;                 // null: the calling thread alone
   Precision precision = Precision::kFloat32;  // of matrix products
+  // Null, or where all tensors of the call lie; see device.h. No gradients there, and products are
+  // of the precision that the weights have there.
+  const Device* device = nullptr;
 
   int num_threads() const { return team == nullptr ? 1 : team->num_threads(); }
 

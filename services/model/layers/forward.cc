@@ -9,6 +9,7 @@
 #include <ATen/EmptyTensor.h>
 
 #include "services/model/kernels/cpu_kernels.h"
+#include "services/model/layers/device_forward.h"
 #include "services/model/layers/law_row.h"
 
 namespace rollcall::forward {
@@ -192,7 +193,11 @@ at::Tensor RoundToBFloat16(const at::Tensor& x) {
   return y;
 }
 
-at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale) {
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale,
+                     const Compute& compute) {
+  if (compute.device != nullptr) {
+    return device_forward::Embedding(*compute.device, table_VE, ids_N, scale);
+  }
   const int64_t width = table_VE.size(1);
   const at::Tensor rows = Empty({ids_N.size(0), width});
   const float* table = Data(table_VE);
@@ -211,6 +216,9 @@ at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float 
 
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::NormOptions& options,
                    const Compute& compute) {
+  if (compute.device != nullptr) {
+    return device_forward::RmsNorm(*compute.device, x, weight, options);
+  }
   const at::Tensor y = Empty(x.sizes());
   const int64_t width = weight.numel();
   compute.Split(x.numel() / width, x.numel(), [&](int64_t begin, int64_t end) {
@@ -227,6 +235,9 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::Nor
 
 at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,
                      double eps, const Compute& compute) {
+  if (compute.device != nullptr) {
+    return device_forward::LayerNorm(*compute.device, x_NE, weight_E, bias_E, eps);
+  }
   const at::Tensor y = Empty(x_NE.sizes());
   const int64_t width = x_NE.size(1);
   compute.Split(x_NE.size(0), x_NE.numel(), [&](int64_t begin, int64_t end) {
@@ -254,6 +265,12 @@ std::vector<at::Tensor> Linears(const at::Tensor& x_NE,
   std::vector<ProductOutput> outputs;
   results.reserve(projections.size());
   outputs.reserve(projections.size());
+  if (compute.device != nullptr) {
+    for (const ops::Projection& p : projections) {
+      results.push_back(device_forward::Linear(*compute.device, x_NE, p.w_OE, p.bias_O));
+    }
+    return results;
+  }
   for (const ops::Projection& p : projections) {
     Require(x_NE.is_contiguous() && p.w_OE.is_contiguous() && x_NE.size(1) == p.w_OE.size(1),
             "Linear: shapes of input and weight do not fit");
@@ -270,6 +287,9 @@ std::vector<at::Tensor> Linears(const at::Tensor& x_NE,
 
 void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PR,
                    const at::Tensor& positions_N, float direction, const Compute& compute) {
+  if (compute.device != nullptr) {
+    return device_forward::RotaryInPlace(*compute.device, x_NO, head_dim, table_PR, positions_N, direction);
+  }
   const int64_t width = x_NO.size(1);
   compute.Split(x_NO.size(0), x_NO.numel(), [&](int64_t begin, int64_t end) {
     BestCpuKernels().rotary({.x = Mutable(x_NO) + begin * width,
@@ -285,6 +305,9 @@ void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& t
 
 at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Tensor& up,
                     const Compute& compute) {
+  if (compute.device != nullptr) {
+    return device_forward::Activate(*compute.device, activation, gate, up);
+  }
   const at::Tensor y = Empty(gate.sizes());
   compute.Split(gate.numel(), gate.numel() * kExpCost, [&](int64_t begin, int64_t end) {
     BestCpuKernels().activate({.activation = activation,
@@ -297,6 +320,9 @@ at::Tensor Activate(Activation activation, const at::Tensor& gate, const at::Ten
 }
 
 void SoftCapInPlace(const at::Tensor& x, double cap, const Compute& compute) {
+  if (compute.device != nullptr) {
+    return device_forward::SoftCapInPlace(*compute.device, x, cap);
+  }
   compute.Split(x.numel(), x.numel() * kExpCost, [&](int64_t begin, int64_t end) {
     BestCpuKernels().soft_cap({.x = Data(x) + begin,
                                .size = end - begin,
@@ -306,6 +332,9 @@ void SoftCapInPlace(const at::Tensor& x, double cap, const Compute& compute) {
 }
 
 void AddInPlace(const at::Tensor& x, const at::Tensor& y, const Compute& compute) {
+  if (compute.device != nullptr) {
+    return device_forward::AddInPlace(*compute.device, x, y);
+  }
   compute.Split(x.numel(), x.numel(), [&](int64_t begin, int64_t end) {
     BestCpuKernels().add(Data(x) + begin, Data(y) + begin, end - begin, Mutable(x) + begin);
   });

@@ -44,7 +44,8 @@ at::Tensor PairRows(const float* x, int64_t num_rows, int64_t width, const Compu
 // To the nearest bfloat16.
 at::Tensor RoundToBFloat16(const at::Tensor& x);
 
-at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale);
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale,
+                     const Compute& compute = {});
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const ops::NormOptions& options,
                    const Compute& compute = {});
 at::Tensor LayerNorm(const at::Tensor& x_NE, const at::Tensor& weight_E, const at::Tensor& bias_E,

@@ -399,9 +399,10 @@ class TokenLogprobsFunction : public Function<TokenLogprobsFunction> {
 
 }  // namespace
 
-at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale) {
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale,
+                     const Compute& compute) {
   if (Records(table_VE)) return EmbeddingFunction::apply(table_VE, ids_N, double{scale});
-  return forward::Embedding(table_VE, ids_N, scale);
+  return forward::Embedding(table_VE, ids_N, scale, compute);
 }
 
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, const NormOptions& options,

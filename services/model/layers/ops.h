@@ -24,7 +24,8 @@
 namespace rollcall::ops {
 
 // Rows of table_VE times `scale`.  ids_N int32, in [0, V).
-at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale = 1.0F);
+at::Tensor Embedding(const at::Tensor& table_VE, const at::Tensor& ids_N, float scale = 1.0F,
+                     const Compute& compute = {});
 
 struct NormOptions {
   double eps = 1e-5;

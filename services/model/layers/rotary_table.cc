@@ -5,12 +5,15 @@
 
 #include <ATen/ops/empty.h>
 
+#include "services/base/status/status.h"
+
 namespace rollcall {
 
 at::Tensor RotaryTable::Covering(int64_t num_positions) {
   MutexLock lock(mu_);
   const int64_t have = table_PR_.defined() ? table_PR_.size(0) : 0;
   if (have >= num_positions) return table_PR_;
+  ROLLCALL_CHECK(!frequencies_.inverse.empty(), "a finished table of cosines is too short");
   const int64_t size = std::max<int64_t>({num_positions, 2 * have, 256});
   const auto half = static_cast<int64_t>(frequencies_.inverse.size());
   at::Tensor table_PR = at::empty({size, 2 * half}, at::kFloat);

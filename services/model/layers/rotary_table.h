@@ -15,6 +15,8 @@ namespace rollcall {
 class RotaryTable {
  public:
   explicit RotaryTable(RopeFrequencies frequencies) : frequencies_(std::move(frequencies)) {}
+  // A finished table, wherever it lies; it cannot grow.
+  explicit RotaryTable(at::Tensor table_PR) : table_PR_(std::move(table_PR)) {}
 
   // float32 [P, R] with P >= num_positions; row p is R/2 cosines, then R/2 sines, R the elements of
   // a head that turn.

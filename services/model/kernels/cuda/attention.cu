@@ -12,7 +12,8 @@ constexpr int64_t kMaxHeadDim = 256;
 
 enum class Spread { kSplits, kRows };
 
-// False where the sequence is the other kernel's, or has no such rows.
+// False where the block has nothing to do: the sequence is the other kernel's, has no such rows
+// (then num_rows is 0), or no keys.
 template <Spread kSpread>
 ROLLCALL_DEVICE bool FindRows(const DeviceAttentionArgs& args, AttentionRows* rows) {
   rows->sequence = BlockX() / args.kv.num_kv_heads;
@@ -24,10 +25,10 @@ ROLLCALL_DEVICE bool FindRows(const DeviceAttentionArgs& args, AttentionRows* ro
   const int64_t total = num_queries * rows->group;
   if ((total > kMaxRows) == (kSpread == Spread::kSplits)) return false;
   rows->first_row = kSpread == Spread::kSplits ? 0 : BlockY() * kMaxRows;
-  if (args.num_keys[rows->sequence] == 0 || rows->first_row >= total) return false;
+  if (rows->first_row >= total) return false;
   const int64_t left = total - rows->first_row;
   rows->num_rows = static_cast<int>(left < kMaxRows ? left : kMaxRows);
-  return true;
+  return args.num_keys[rows->sequence] != 0;
 }
 
 // The softmax over all splits so far, of one row.
@@ -86,13 +87,14 @@ SplitAttentionKernel(DeviceAttentionArgs args) {
 }
 
 // One block a row of the sequences that the split kernel took; a thread has elements of the head.
+// Without keys the result is zero.
 ROLLCALL_KERNEL(kAttentionThreads) FoldSplitsKernel(DeviceAttentionArgs args) {
   AttentionRows rows;
-  if (!FindRows<Spread::kSplits>(args, &rows)) return;
+  const bool has_keys = FindRows<Spread::kSplits>(args, &rows);
   const int row = static_cast<int>(BlockY());
   if (row >= rows.num_rows) return;
   const int64_t head = rows.Head(row, args.num_heads);
-  const int64_t num_keys = rows.End();
+  const int64_t num_keys = has_keys ? rows.End() : 0;
   for (int64_t d = ThreadIndex(); d < args.kv.head_dim; d += kAttentionThreads) {
     Folded folded{-INFINITY, 0.0F};
     float weighted = 0;
@@ -103,7 +105,7 @@ ROLLCALL_KERNEL(kAttentionThreads) FoldSplitsKernel(DeviceAttentionArgs args) {
       folded.Add(partial[0], partial[1], &fade, &share);
       weighted = Fma(weighted, fade, partial[2 + d] * share);
     }
-    args.out[head * args.kv.head_dim + d] = Normalized(weighted, folded.sum);
+    args.out[head * args.kv.head_dim + d] = has_keys ? Normalized(weighted, folded.sum) : 0.0F;
   }
 }
 

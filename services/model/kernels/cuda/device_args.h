@@ -90,7 +90,7 @@ struct DeviceKvAppendArgs {
   DeviceKvLayer kv;
   const float* k = nullptr;        // [N, K*D]
   const float* v = nullptr;        // [N, K*D]
-  const int64_t* slots = nullptr;  // [N], block * block_size + token; below 0: the row is left out
+  const int32_t* slots = nullptr;  // [N], block * block_size + token; below 0: the row is left out
   int64_t num_rows = 0;
 };
 

@@ -34,7 +34,8 @@ struct DeviceAttentionArgs {
   // Query t of sequence s is row query_starts[s] + t and sees keys 0 .. num_keys[s] -
   // num_queries[s] + t, num_queries being the difference of two starts.
   const int32_t* query_starts = nullptr;  // [S+1]
-  const int32_t* num_keys = nullptr;      // [S]; 0 where a sequence is only padding of the batch
+  const int32_t* num_keys =
+      nullptr;  // [S]; 0 where a sequence is only padding of the batch: zeros come out
   const int32_t* block_tables = nullptr;  // [S, table_stride]
   int64_t table_stride = 0;
   // Bounds of all sequences that the host knows; larger ones cost idle blocks, nothing else.

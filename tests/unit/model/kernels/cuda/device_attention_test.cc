@@ -202,7 +202,7 @@ TEST_CASE("Device KV blocks: append writes its slots and nothing else", "[unit][
                            .head_dim = 8};
     const Floats k = RandomFloats(random, 3 * width);
     const Floats v = RandomFloats(random, 3 * width);
-    const std::vector<int64_t> slots = {9, -1, 2};
+    const std::vector<int32_t> slots = {9, -1, 2};
     REQUIRE(kEmulatedKernels.kv_append(
                 {.kv = kv, .k = k.data(), .v = v.data(), .slots = slots.data(), .num_rows = 3},
                 nullptr) == 0);

@@ -131,9 +131,11 @@ class PagedBatch {
 
   void Append(size_t s, int64_t keys) {
     if (keys == 0) return;
-    std::vector<int64_t> slots;
+    std::vector<int32_t> slots;
     for (int64_t j = 0; j < keys; ++j) {
-      slots.push_back(Table(s)[j / shape_.block_size] * shape_.block_size + j % shape_.block_size);
+      const int64_t slot =
+          Table(s)[j / shape_.block_size] * shape_.block_size + j % shape_.block_size;
+      slots.push_back(static_cast<int32_t>(slot));
     }
     REQUIRE(kEmulatedKernels.kv_append({.kv = layer_,
                                         .k = parts_[s].sequence->k.data(),

@@ -35,3 +35,23 @@ if(ROLLCALL_CUDA)
     message(STATUS "No nvcc that works: the CUDA kernels are not compiled")
   endif()
 endif()
+
+# rollcall::torch_cuda: CUDA's half of LibTorch. The CPU wheel has its headers but for one that is
+# made by the build and none of its libraries: what uses them compiles there and is not linked.
+set(ROLLCALL_HAS_CUDA_TORCH OFF)
+if(ROLLCALL_HAS_CUDA AND ROLLCALL_ENGINE)
+  add_library(rollcall_torch_cuda INTERFACE)
+  add_library(rollcall::torch_cuda ALIAS rollcall_torch_cuda)
+  target_link_libraries(rollcall_torch_cuda INTERFACE rollcall::torch)
+  target_include_directories(rollcall_torch_cuda SYSTEM INTERFACE
+    ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+  if(EXISTS ${ROLLCALL_TORCH_ROOT}/lib/libtorch_cuda.so)
+    set(ROLLCALL_HAS_CUDA_TORCH ON)
+    # Kernels register themselves as the libraries are loaded: the linker must not leave them out.
+    target_link_options(rollcall_torch_cuda INTERFACE -Wl,--no-as-needed)
+    target_link_libraries(rollcall_torch_cuda INTERFACE
+      ${ROLLCALL_TORCH_ROOT}/lib/libtorch_cuda.so ${ROLLCALL_TORCH_ROOT}/lib/libc10_cuda.so)
+  else()
+    target_compile_definitions(rollcall_torch_cuda INTERFACE C10_USING_CUSTOM_GENERATED_MACROS)
+  endif()
+endif()

@@ -188,9 +188,9 @@ at::Tensor Embed(const ModelWeights& weights, const at::Tensor& ids_N,
 }
 
 // Positions are below num_positions. Throws.
-at::Tensor Hidden(const ModelWeights& weights, const PackedWeights* packed,
-                  const at::Tensor& ids_N, const at::Tensor& positions_N, int64_t num_positions,
-                  AttentionContext& attention, const Compute& compute) {
+at::Tensor Hidden(const ModelWeights& weights, const PackedWeights* packed, const at::Tensor& ids_N,
+                  const at::Tensor& positions_N, int64_t num_positions, AttentionContext& attention,
+                  const Compute& compute) {
   Call call{.config = weights.config,
             .positions_N = positions_N,
             .table_PR = {},

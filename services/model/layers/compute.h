@@ -1,5 +1,5 @@
-// How and where the operations of one call compute. Bits never depend on the number of threads: work is cut
-// between output columns, rows or heads, never inside a sum.
+// How and where the operations of one call compute. Bits never depend on the number of threads:
+// work is cut between output columns, rows or heads, never inside a sum.
 #pragma once
 
 #include <algorithm>

@@ -288,7 +288,8 @@ std::vector<at::Tensor> Linears(const at::Tensor& x_NE,
 void RotaryInPlace(const at::Tensor& x_NO, int64_t head_dim, const at::Tensor& table_PR,
                    const at::Tensor& positions_N, float direction, const Compute& compute) {
   if (compute.device != nullptr) {
-    return device_forward::RotaryInPlace(*compute.device, x_NO, head_dim, table_PR, positions_N, direction);
+    return device_forward::RotaryInPlace(*compute.device, x_NO, head_dim, table_PR, positions_N,
+                                         direction);
   }
   const int64_t width = x_NO.size(1);
   compute.Split(x_NO.size(0), x_NO.numel(), [&](int64_t begin, int64_t end) {

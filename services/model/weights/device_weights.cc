@@ -11,7 +11,7 @@ class Mover {
  public:
   Mover(at::Device place, at::ScalarType dtype) : place_(place), dtype_(dtype) {}
 
-  // Undefined stays undefined.
+  // Undefined stays undefined. Vector is for all that is no factor of a product.
   at::Tensor Matrix(const at::Tensor& tensor) const { return Copy(tensor, dtype_); }
   at::Tensor Vector(const at::Tensor& tensor) const { return Copy(tensor, at::kFloat); }
   std::shared_ptr<RotaryTable> Table(RotaryTable* table, int64_t max_positions) const {
@@ -67,14 +67,15 @@ StatusOr<ModelWeights> WeightsOnDevice(const ModelWeights& weights, at::Device p
     ModelWeights moved;
     moved.config = weights.config;
     moved.head = weights.head;
-    moved.embed_VE = move.Matrix(weights.embed_VE);
-    moved.position_embed_PE = move.Matrix(weights.position_embed_PE);
+    moved.embed_VE = move.Vector(weights.embed_VE);
+    moved.position_embed_PE = move.Vector(weights.position_embed_PE);
     for (const LayerWeights& layer : weights.layers) moved.layers.push_back(MoveLayer(move, layer));
     moved.final_norm_E = move.Vector(weights.final_norm_E);
     moved.final_norm_bias_E = move.Vector(weights.final_norm_bias_E);
     const bool is_tied = weights.lm_head_VE.defined() &&
                          weights.lm_head_VE.const_data_ptr() == weights.embed_VE.const_data_ptr();
-    moved.lm_head_VE = is_tied ? moved.embed_VE : move.Matrix(weights.lm_head_VE);
+    const bool is_shared = is_tied && dtype == at::kFloat;
+    moved.lm_head_VE = is_shared ? moved.embed_VE : move.Matrix(weights.lm_head_VE);
     moved.value_head_1E = move.Matrix(weights.value_head_1E);
     moved.score_LE = move.Matrix(weights.score_LE);
     moved.score_bias_L = move.Vector(weights.score_bias_L);

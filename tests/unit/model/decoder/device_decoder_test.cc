@@ -222,18 +222,20 @@ TEST_CASE("Device decoder: bfloat16 is near float32", "[unit][model][torch]") {
   CHECK(LargestDifference(got, want) > 1e-5 * scale);  // it was rounded
 }
 
-TEST_CASE("WeightsOnDevice: tied weights stay one tensor, adapters are refused",
+TEST_CASE("WeightsOnDevice: what is rounded, what is shared, what is refused",
           "[unit][model][torch]") {
   ModelConfig config = ConfigOf("llama");
   config.tie_word_embeddings = true;
   ModelWeights weights = RandomWeights(config);
-  REQUIRE_OK_AND_ASSIGN(const ModelWeights moved,
-                        WeightsOnDevice(weights, at::kCPU, at::kBFloat16));
-  CHECK(moved.lm_head_VE.const_data_ptr() == moved.embed_VE.const_data_ptr());
-  CHECK(moved.embed_VE.const_data_ptr() != weights.embed_VE.const_data_ptr());
-  CHECK(moved.embed_VE.scalar_type() == at::kBFloat16);
-  CHECK(moved.final_norm_E.scalar_type() == at::kFloat);
-  CHECK(moved.rotary->Covering(64).size(0) >= 64);
+  REQUIRE_OK_AND_ASSIGN(const ModelWeights half, WeightsOnDevice(weights, at::kCPU, at::kBFloat16));
+  CHECK(half.lm_head_VE.scalar_type() == at::kBFloat16);
+  CHECK(half.layers[1].q_proj_OE.scalar_type() == at::kBFloat16);
+  CHECK(half.embed_VE.scalar_type() == at::kFloat);
+  CHECK(half.final_norm_E.scalar_type() == at::kFloat);
+  CHECK(half.rotary->Covering(64).size(0) >= 64);
+  REQUIRE_OK_AND_ASSIGN(const ModelWeights full, WeightsOnDevice(weights, at::kCPU, at::kFloat));
+  CHECK(full.lm_head_VE.const_data_ptr() == full.embed_VE.const_data_ptr());
+  CHECK(full.embed_VE.const_data_ptr() != weights.embed_VE.const_data_ptr());
   weights.lora = std::make_shared<LoraWeights>();
   CHECK(WeightsOnDevice(weights, at::kCPU, at::kFloat).status().code() ==
         StatusCode::kUnimplemented);

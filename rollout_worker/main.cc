@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "rollout_worker/rollout_service.h"
 #include "rollout_worker/run_standalone.h"
+#include "rollout_worker/runner/backend.h"
 #include "rollout_worker/runner/decoder_runner.h"
 #include "rollout_worker/serving/job_serving.h"
 #include "rollout_worker/serving_flags.h"
@@ -51,6 +52,8 @@ struct Flags {
   int swap_mib = 256;
   std::string preemption = "auto";
   int compute_threads = 1;
+  std::string device = "cpu";
+  std::string device_products = "library";
   double drain_seconds = 10;
   ServingFlags serving;
 };
@@ -72,8 +75,16 @@ EngineOptions ToEngineOptions(const Flags& flags) {
 Status Run(const Flags& flags) {
   ROLLCALL_ASSIGN_OR_RETURN(auto daemon, Daemon::Start(flags.daemon, "rollout"));
   UseOneTorchThread();
+  ROLLCALL_ASSIGN_OR_RETURN(
+      const auto backend,
+      OpenBackend(flags.device,
+                  flags.device_products == "ordered" ? Products::kOrdered : Products::kLibrary));
   const absl::Duration drain = absl::Seconds(flags.drain_seconds);
   if (!flags.serving.model_directory.empty()) {
+    if (flags.device != "cpu") {
+      return InvalidArgument("--device " + flags.device +
+                             " goes with a coordinator; a model directory is served by the CPU");
+    }
     return RunStandalone(flags.daemon, flags.serving, ToEngineOptions(flags), drain, *daemon);
   }
   ROLLCALL_ASSIGN_OR_RETURN(auto coordinator,
@@ -98,6 +109,8 @@ Status Run(const Flags& flags) {
   RolloutOptions options;
   options.engine_loop.engine = ToEngineOptions(flags);
   options.loader.tls = flags.daemon.tls;
+  options.engine_loop.engine.backend = backend;
+  options.loader.backend = backend;
   RolloutService service(options, {.coordinator = coordinator,
                                    .fleet = *fleet,
                                    .metrics = daemon->metrics(),
@@ -149,6 +162,13 @@ int main(int argc, char** argv) {
   app.add_option("--preemption", flags.preemption,
                  "What becomes of a preempted sequence's KV blocks")
       ->check(CLI::IsMember({"auto", "recompute", "swap"}))
+      ->capture_default_str();
+  app.add_option("--device", flags.device, "Where the model is computed: cpu, or cuda:N for GPU N")
+      ->capture_default_str();
+  app.add_option("--device-products", flags.device_products,
+                 "How a GPU multiplies matrices: fast by the vendor's library, or in an order that "
+                 "does not depend on the batch")
+      ->check(CLI::IsMember({"library", "ordered"}))
       ->capture_default_str();
   app.add_option("--compute-threads", flags.compute_threads, "Threads that compute one step")
       ->check(CLI::Range(1, 256))

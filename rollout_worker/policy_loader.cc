@@ -5,6 +5,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "rollout_worker/runner/backend.h"
 #include "rollout_worker/runner/decoder_runner.h"
 #include "services/common/rpc/client.h"
 #include "services/common/sampling/sampling_codec.h"
@@ -418,7 +419,10 @@ PolicyLoader::Attempt PolicyLoader::Load(const Manifest& manifest, Version* vers
   layout.reserve(manifest.tensors.size());
   for (const ManifestTensor& tensor : manifest.tensors) layout.push_back(tensor.layout);
   auto model =
-      BuildRunnableModel(job_model.config, layout, fetched->snapshot, job_model.quantization);
+      options_.backend == nullptr
+          ? BuildRunnableModel(job_model.config, layout, fetched->snapshot, job_model.quantization)
+          : options_.backend->BuildModel(job_model.config, layout, fetched->snapshot,
+                                         job_model.quantization);
   if (!model.ok()) {
     const bool mismatch = model.status().code() == StatusCode::kInvalidArgument;
     if (mismatch) metrics_.WeightsRefused();

@@ -56,6 +56,8 @@ struct PolicyLoaderOptions {
   absl::Duration recheck_interval = absl::Seconds(2);
   // Jobs that take any version look for a newer one this often while they sample.
   absl::Duration refresh_interval = absl::Milliseconds(250);
+  // Whose models are made; the engines' own. Null: the CPU's.
+  std::shared_ptr<const RunnerBackend> backend;
 };
 
 // Called with no lock held, from the loader's thread or from Want.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "rollout_worker/engine/group.h"
+#include "rollout_worker/runner/backend.h"
 #include "rollout_worker/runner/decoder_runner.h"
 #include "rollout_worker/scheduler/freeness.h"
 
@@ -88,10 +89,12 @@ StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                  const ModelConfig& config, EngineMetrics metrics,
                                                  const Clock& clock) {
   ROLLCALL_ASSIGN_OR_RETURN(const int32_t num_blocks, NumKvBlocks(options, config));
-  ROLLCALL_ASSIGN_OR_RETURN(
-      auto runner, MakeDecoderRunner(config, {.num_blocks = num_blocks,
-                                              .block_size = options.block_size,
-                                              .compute_threads = options.compute_threads}));
+  const DecoderRunnerOptions runner_options{.num_blocks = num_blocks,
+                                            .block_size = options.block_size,
+                                            .compute_threads = options.compute_threads};
+  ROLLCALL_ASSIGN_OR_RETURN(auto runner, options.backend == nullptr
+                                             ? MakeDecoderRunner(config, runner_options)
+                                             : options.backend->MakeRunner(config, runner_options));
   auto engine =
       std::make_unique<Engine>(options, config, num_blocks, std::move(runner), metrics, clock);
   ROLLCALL_RETURN_IF_ERROR(engine->AllocateSwap());

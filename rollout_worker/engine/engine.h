@@ -34,6 +34,8 @@
 
 namespace rollcall {
 
+class RunnerBackend;
+
 struct EngineOptions {
   int32_t block_size = 16;               // tokens in one KV block
   int64_t kv_cache_bytes = 256LL << 20;  // upper bound of KV memory
@@ -45,6 +47,8 @@ struct EngineOptions {
   int32_t num_swap_threads = 1;
   // Versions that stay loaded although no sequence uses them.
   int32_t num_kept_models = 2;
+  // Where the engine computes; it runs models of this backend. Null: the CPU.
+  std::shared_ptr<const RunnerBackend> backend;
 };
 
 // KV blocks that an engine of this model gets. kInvalidArgument when not even one block fits.

@@ -27,6 +27,10 @@ at::ScalarType TorchType(const ModelConfig& config) {
   return config.precision == Precision::kBFloat16 ? at::kBFloat16 : at::kFloat;
 }
 
+// Blocks of a device are longer than those of the CPU by this much: their bytes mean something
+// else, and workers that exchange blocks compare the lengths.
+constexpr int64_t kLayoutMarkBytes = 16;
+
 constexpr const char* kForgets =
     "a device keeps the keys of all tokens: a KV budget for each sequence works on the CPU only";
 
@@ -50,7 +54,7 @@ class DeviceRunner final : public ModelRunner {
                const DeviceRunnerOptions& options)
       : config_(config),
         options_(options),
-        block_bytes_(KvBlockBytes(config, options.block_size)),
+        block_bytes_(KvBlockBytes(config, options.block_size) + kLayoutMarkBytes),
         max_blocks_((config.max_positions + options.block_size - 1) / options.block_size),
         runtime_(std::move(runtime)) {}
 

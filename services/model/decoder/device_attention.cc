@@ -65,7 +65,7 @@ class DeviceAttention final : public AttentionContext {
     const int64_t plane = config_.num_kv_heads * pool_.block_size * config_.head_dim;
     return {.pool = pool_.blocks.mutable_data_ptr(),
             .dtype = device_forward::DTypeOf(pool_.blocks),
-            .block_stride = 2 * config_.num_layers * plane,
+            .block_stride = pool_.blocks.stride(0),
             .k_offset = 2 * layer * plane,
             .v_offset = (2 * layer + 1) * plane,
             .block_size = pool_.block_size,

@@ -11,8 +11,8 @@
 
 namespace rollcall {
 
-// Blocks of all layers: [num_blocks, num_layers, 2 (K, V), kv heads, block_size, head dim], float32
-// or bfloat16, contiguous.
+// Blocks, float32 or bfloat16; a block is [num_layers, 2 (K, V), kv heads, block_size, head dim],
+// contiguous. They begin stride(0) elements apart, a multiple of sixteen bytes.
 struct DeviceKvPool {
   at::Tensor blocks;
   int64_t block_size = 16;

@@ -208,7 +208,8 @@ TEST_CASE("DeviceRunner: blocks are copied, read and written", "[unit][engine][t
   const auto runner = Runner(published.config, runtime, 8);
   const auto other = Runner(published.config, runtime, 8);
   const auto model = OnDevice(published, *runtime);
-  CHECK(runner->block_bytes() == KvBlockBytes(published.config, kBlockSize));
+  // A worker on the CPU would not understand them, and sees it by their size.
+  CHECK(runner->block_bytes() > KvBlockBytes(published.config, kBlockSize));
 
   std::vector<BlockId> table = {5, 9};
   BatchLayout prompt;

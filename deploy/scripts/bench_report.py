@@ -14,14 +14,20 @@ def machine():
     return f'{model}, {cores} cores, {platform.system()} {platform.release()}'
 
 
+def spread(row, key):
+    return f' ±{50 * row[key]:.0f}%' if key in row else ''
+
+
 def report(bench, rows, as_json):
-    """rows: dicts with case, figure, unit, value and perhaps peer, peer_value, ratio."""
+    """rows: dicts with case, figure, unit, value and perhaps spread, peer, peer_value, peer_spread, ratio. A spread is
+    (largest - smallest) / median of the rounds that the value is the median of."""
     if as_json:
         print(json.dumps({'bench': bench, 'machine': machine(), 'rows': rows}))
         return
     print(f'{bench} on {machine()}')
+    case_width, figure_width = (max(34, 2 + max(len(row[key]) for row in rows)) for key in ('case', 'figure'))
     for row in rows:
-        line = f'  {row["case"]:<34}{row["figure"]:<34}{row["value"]:>12.3f} {row["unit"]}'
+        line = f'  {row["case"]:<{case_width}}{row["figure"]:<{figure_width}}{row["value"]:>12.3f} {row["unit"]}{spread(row, "spread")}'
         if 'peer' in row:
-            line += f'   {row["peer"]} {row["peer_value"]:.3f} ({row["ratio"]:.2f}x)'
+            line += f'   {row["peer"]} {row["peer_value"]:.3f}{spread(row, "peer_spread")} ({row["ratio"]:.2f}x)'
         print(line)

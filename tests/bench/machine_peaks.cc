@@ -86,17 +86,34 @@ __attribute__((target("avx2"))) int64_t ReadAll(const int64_t* data, int64_t siz
 
 }  // namespace
 
+double MeasureReading(ThreadTeam& team, int64_t size_bytes) {
+#if defined(__x86_64__)
+  const int64_t words = size_bytes / 8 / team.num_threads();  // of each thread
+  const std::vector<int64_t> memory(static_cast<size_t>(words * team.num_threads()), 1);
+  std::vector<int64_t> sums(static_cast<size_t>(team.num_threads()));
+  // At least 128 MiB in a round, so that its start does not count.
+  const int64_t repeats = std::max<int64_t>(1, (16 << 20) / words);
+  const double rate = Rate(team, 8.0 * static_cast<double>(words * repeats), [&](int64_t task) {
+    for (int64_t i = 0; i < repeats; ++i) {
+      asm volatile("" : : : "memory");  // so that every repeat reads
+      sums[static_cast<size_t>(task)] += ReadAll(memory.data() + task * words, words);
+    }
+  });
+  const volatile int64_t kept = sums.front();
+  static_cast<void>(kept);
+  return rate;
+#else
+  return 0;
+#endif
+}
+
 MachinePeaks MeasurePeaks(ThreadTeam& team) {
   MachinePeaks peaks;
 #if defined(__x86_64__)
   // What is computed must be seen to be needed.
   std::vector<double> seen(static_cast<size_t>(team.num_threads()));
   const auto keep = [&](int64_t task, double value) { seen[static_cast<size_t>(task)] += value; };
-  constexpr int64_t kWords = 16 << 20;  // of each thread: 128 MiB
-  const std::vector<int64_t> memory(static_cast<size_t>(kWords * team.num_threads()), 1);
-  peaks.read_bytes_per_s = Rate(team, 8.0 * kWords, [&](int64_t task) {
-    keep(task, static_cast<double>(ReadAll(memory.data() + task * kWords, kWords)));
-  });
+  peaks.read_bytes_per_s = MeasureReading(team, (128LL << 20) * team.num_threads());
   constexpr double kOperations = 1.0 * kRounds * kAccumulators;
   if (__builtin_cpu_supports("avx512f")) {
     peaks.fma_flop_per_s =

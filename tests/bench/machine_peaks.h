@@ -1,6 +1,8 @@
 // What the machine can do at most, measured: the roof of a roofline.
 #pragma once
 
+#include <cstdint>
+
 #include "services/base/runtime/thread_team.h"
 
 namespace rollcall {
@@ -13,5 +15,9 @@ struct MachinePeaks {
 
 // Takes about a second.
 MachinePeaks MeasurePeaks(ThreadTeam& team);
+
+// Bytes per second of reading `size_bytes` again and again, every thread an own part; zero where
+// MeasurePeaks measures nothing.
+double MeasureReading(ThreadTeam& team, int64_t size_bytes);
 
 }  // namespace rollcall

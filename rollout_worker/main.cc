@@ -7,6 +7,8 @@
 #include <CLI/CLI.hpp>
 
 #include "absl/base/thread_annotations.h"
+#include "rollout_worker/migration/migration_service.h"
+#include "rollout_worker/migration/migration_source.h"
 #include "rollout_worker/rollout_service.h"
 #include "rollout_worker/run_standalone.h"
 #include "rollout_worker/runner/backend.h"
@@ -41,6 +43,63 @@ class EndedJobs {
   Mutex mu_;
   RolloutService* service_ ABSL_GUARDED_BY(mu_) = nullptr;
   JobServing* serving_ ABSL_GUARDED_BY(mu_) = nullptr;
+};
+
+// Both sides of live migration, beside the service whose sequences move.
+class Migration {
+ public:
+  Migration(const TlsOptions& tls, Daemon& daemon, const Clock& clock)
+      : metrics_(daemon.metrics()),
+        logger_(daemon.logger()),
+        source_({.tls = tls}, metrics_, logger_, clock),
+        service_(
+            {},
+            [this](const std::string& job_id, int64_t version) -> StatusOr<ModelId> {
+              MutexLock lock(mu_);
+              if (rollout_ == nullptr) return Unavailable("this worker is not ready yet");
+              return rollout_->FindLoaded(job_id, version);
+            },
+            &source_, metrics_, clock),
+        orders_(MakeThreadPool(1, kMaxOrders)) {}
+
+  grpc::Service* grpc_service() { return &service_; }
+  EngineEvents events() { return service_.events(); }
+
+  void Start(RolloutService& rollout) ABSL_LOCKS_EXCLUDED(mu_) {
+    source_.SetLoop(&rollout.engine_loop());
+    service_.SetLoop(&rollout.engine_loop());
+    MutexLock lock(mu_);
+    rollout_ = &rollout;
+  }
+  // Before the rollout service ends.
+  void Stop() ABSL_LOCKS_EXCLUDED(mu_) {
+    source_.Stop();
+    service_.Stop();
+    MutexLock lock(mu_);
+    rollout_ = nullptr;
+  }
+
+  // Heartbeats do not wait for engines. What finds the queue full is ordered again.
+  void Order(const std::vector<MigrationRequest>& orders) {
+    for (const MigrationRequest& order : orders) {
+      const Status queued = orders_->Schedule([this, order] {
+        const auto started =
+            source_.MigrateOut(order.job_id, order.destination, order.max_sequences);
+        if (!started.ok()) logger_.Warning("no migration: " + Message(started.status()));
+      });
+      if (!queued.ok()) logger_.Warning("a migration was not ordered: " + Message(queued));
+    }
+  }
+
+ private:
+  static constexpr size_t kMaxOrders = 64;
+  MigrationMetrics metrics_;
+  Logger& logger_;
+  MigrationSource source_;
+  Mutex mu_;
+  RolloutService* rollout_ ABSL_GUARDED_BY(mu_) = nullptr;
+  MigrationServiceImpl service_;
+  std::unique_ptr<Executor> orders_;  // last: its tasks use the others
 };
 
 struct Flags {
@@ -96,16 +155,19 @@ Status Run(const Flags& flags) {
                       .metrics_text = [&] { return daemon->MetricsText(); },
                       .logger = daemon->logger(),
                       .clock = clock});
-  ROLLCALL_ASSIGN_OR_RETURN(auto server, RpcServer::Start({.listen_address = flags.daemon.listen,
-                                                           .tls = flags.daemon.tls},
-                                                          {serving.grpc_service()}));
+  Migration migration(flags.daemon.tls, *daemon, clock);
+  ROLLCALL_ASSIGN_OR_RETURN(
+      auto server,
+      RpcServer::Start({.listen_address = flags.daemon.listen, .tls = flags.daemon.tls},
+                       {serving.grpc_service(), migration.grpc_service()}));
   EndedJobs ended_jobs;
-  const auto fleet = FleetClient::Start({.role = Role::kRollout,
-                                         .name = flags.daemon.name,
-                                         .address = server->address(),
-                                         .metrics_address = daemon->metrics_address()},
-                                        coordinator, daemon->logger(),
-                                        [&](const auto& job_ids) { ended_jobs(job_ids); });
+  const auto fleet = FleetClient::Start(
+      {.role = Role::kRollout,
+       .name = flags.daemon.name,
+       .address = server->address(),
+       .metrics_address = daemon->metrics_address(),
+       .on_migrations = [&](const auto& orders) { migration.Order(orders); }},
+      coordinator, daemon->logger(), [&](const auto& job_ids) { ended_jobs(job_ids); });
   RolloutOptions options;
   options.engine_loop.engine = ToEngineOptions(flags);
   options.loader.tls = flags.daemon.tls;
@@ -117,7 +179,9 @@ Status Run(const Flags& flags) {
                                    .logger = daemon->logger(),
                                    .clock = clock,
                                    .on_drain = [&] { daemon->RequestStop(); },
-                                   .guest = serving.guest()});
+                                   .guest = serving.guest(),
+                                   .migration_events = migration.events()});
+  migration.Start(service);
   ended_jobs.SetServices(&service, &serving);
   Status ready = serving.Start(service);
   if (ready.ok()) {
@@ -129,6 +193,7 @@ Status Run(const Flags& flags) {
   server->SetServing(false);
   serving.Drain(drain);
   service.Drain(drain);
+  migration.Stop();
   ended_jobs.SetServices(nullptr, nullptr);
   server->Shutdown(absl::Seconds(1));
   serving.Stop();

@@ -118,6 +118,20 @@ void PolicyLoader::DropJob(const std::string& job_id) {
   if (refresh_ && refresh_->job_id == job_id) refresh_.reset();
 }
 
+StatusOr<ModelId> PolicyLoader::FindLoaded(const std::string& job_id,
+                                           int64_t policy_version) const {
+  MutexLock lock(mu_);
+  const auto job = jobs_.find(job_id);
+  if (job != jobs_.end()) {
+    const auto version = job->second.versions.find(policy_version);
+    if (version != job->second.versions.end() && !version->second.receipt_worker.empty()) {
+      return version->second.id;
+    }
+  }
+  return NotFound(
+      fmt::format("policy version {} of job {} is not loaded here", policy_version, job_id));
+}
+
 std::optional<ModelId> PolicyLoader::FindUsable(const WantedPolicy& wanted,
                                                 const std::string& worker_id) {
   const auto job = jobs_.find(wanted.job_id);

@@ -89,6 +89,9 @@ class PolicyLoader {
   // The engine dropped this model: it must be fetched again when it is wanted.
   void ModelDropped(const std::string& job_id, ModelId id) ABSL_LOCKS_EXCLUDED(mu_);
   void DropJob(const std::string& job_id) ABSL_LOCKS_EXCLUDED(mu_);
+  // The model of a version that is loaded and may be sampled from; kNotFound.
+  StatusOr<ModelId> FindLoaded(const std::string& job_id, int64_t policy_version) const
+      ABSL_LOCKS_EXCLUDED(mu_);
   // Of the job's completions; null without one, or before one of its versions was usable.
   std::shared_ptr<const TokenGrammar> GrammarOf(const std::string& job_id) const
       ABSL_LOCKS_EXCLUDED(mu_);

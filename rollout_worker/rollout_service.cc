@@ -5,6 +5,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "rollout_worker/migration/migration_service.h"
 #include "services/base/runtime/random.h"
 #include "services/common/rpc/client.h"
 #include "services/common/sampling/sampling_codec.h"
@@ -121,10 +122,15 @@ RolloutService::RolloutService(const RolloutOptions& options, Parts parts)
   EngineEvents events{
       .on_samples = [this](auto samples) { OnSamples(std::move(samples)); },
       .on_group_failed = [this](uint64_t id, const Status& status) { OnGroupFailed(id, status); },
-      .on_step = [this] { fleet_.Progress(); }};
-  if (guest_.first_id > 0) {
-    events = SplitByGroup({{0, std::move(events)}, {guest_.first_id, guest_.events}});
+      .on_step = [this] { fleet_.Progress(); },
+      .on_loads = [this](const std::vector<JobLoad>& loads) { ReportLoads(loads); }};
+  std::vector<std::pair<uint64_t, EngineEvents>> users;
+  users.emplace_back(0, std::move(events));
+  if (guest_.first_id > 0) users.emplace_back(guest_.first_id, guest_.events);
+  if (parts.migration_events.on_samples) {
+    users.emplace_back(kFirstMigratedGroup, std::move(parts.migration_events));
   }
+  events = SplitByGroup(std::move(users));
   engine_loop_ = std::make_unique<EngineLoop>(options.engine_loop, std::move(events), parts.metrics,
                                               metrics_, logger_, clock_);
   loader_ = std::make_unique<PolicyLoader>(
@@ -158,6 +164,21 @@ RolloutService::RolloutService(const RolloutOptions& options, Parts parts)
   }
   submit_thread_ = std::jthread([this] { SubmitLoop(); });
   poll_thread_ = std::jthread([this] { PollLoop(); });
+}
+
+void RolloutService::ReportLoads(const std::vector<JobLoad>& loads) {
+  std::vector<EngineLoadReport> reports;
+  reports.reserve(loads.size());
+  for (const JobLoad& load : loads) {
+    reports.push_back({.job_id = load.job_id,
+                       .policy_version = load.policy_version,
+                       .freeness = load.freeness,
+                       .num_running = load.num_running,
+                       .num_waiting = load.num_waiting,
+                       .num_used_blocks = load.num_used_blocks,
+                       .num_blocks = load.num_blocks});
+  }
+  fleet_.SetLoads(std::move(reports));
 }
 
 RolloutService::~RolloutService() {

@@ -65,6 +65,8 @@ class RolloutService {
     // The coordinator asks this process to leave; called once, from any thread. May be null.
     std::function<void()> on_drain;
     RolloutGuest guest;
+    // Of sequences that come from other workers; empty: none come.
+    EngineEvents migration_events;
   };
   RolloutService(const RolloutOptions& options, Parts parts);
   // Drains without patience when Drain was not called.
@@ -82,6 +84,9 @@ class RolloutService {
   EngineLoop& engine_loop() { return *engine_loop_; }
   void WantPolicy(uint64_t ticket, const WantedPolicy& wanted, absl::Time deadline) {
     loader_->Want(ticket, wanted, deadline);
+  }
+  StatusOr<ModelId> FindLoaded(const std::string& job_id, int64_t policy_version) const {
+    return loader_->FindLoaded(job_id, policy_version);
   }
   void PolicyDropped(const std::string& job_id, ModelId model) {
     loader_->ModelDropped(job_id, model);
@@ -114,6 +119,7 @@ class RolloutService {
   void TakeLease(v1::PromptLease proto, const std::string& worker_id) ABSL_LOCKS_EXCLUDED(mu_);
   void PausePolling(absl::Duration time) ABSL_LOCKS_EXCLUDED(mu_);
 
+  void ReportLoads(const std::vector<JobLoad>& loads);
   bool IsOfGuest(uint64_t id) const { return guest_.first_id > 0 && id >= guest_.first_id; }
   void OnUsable(uint64_t id, ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
   void OnSamples(std::vector<CompletedSample> samples) ABSL_LOCKS_EXCLUDED(mu_);

@@ -193,7 +193,7 @@ void MigrationServiceImpl::Incoming::TakeOffer(const v1::MigrationOffer& offer) 
     return End(model.status());
   }
   model_ = *model;
-  shared_->loop->RunOn(job_id_, [self = shared_from_this(), offer](Engine* engine) {
+  shared_->loop.load()->RunOn(job_id_, [self = shared_from_this(), offer](Engine* engine) {
     if (self->is_forgotten_) return;
     Status status = engine == nullptr ? NotFound("the job has no engine here") : OkStatus();
     if (status.ok() && (engine->cache().block_size() != offer.block_size() ||
@@ -221,7 +221,7 @@ void MigrationServiceImpl::Incoming::TakeOffer(const v1::MigrationOffer& offer) 
 
 void MigrationServiceImpl::Incoming::TakeBlocks(const v1::MigrationBlocks& blocks) {
   if (job_id_.empty()) return End(InvalidArgument("an offer comes first"));
-  shared_->loop->RunOn(job_id_, [self = shared_from_this(), blocks](Engine* engine) {
+  shared_->loop.load()->RunOn(job_id_, [self = shared_from_this(), blocks](Engine* engine) {
     if (self->is_forgotten_ || !self->reservation_) return;
     Status status = engine == nullptr ? NotFound("the job ended") : OkStatus();
     if (status.ok()) status = engine->GrowReservation(*self->reservation_, blocks.num_tokens());
@@ -256,7 +256,7 @@ void MigrationServiceImpl::Incoming::TakeCommit(const v1::MigrationCommit& commi
   work.state.request.group_id = group_id;
   auto shared_work = std::make_shared<AdoptWork>(std::move(work));
   // The reservation is known to the engine's thread only.
-  shared_->loop->RunOn(job_id_, [self = shared_from_this(), shared_work](Engine*) {
+  shared_->loop.load()->RunOn(job_id_, [self = shared_from_this(), shared_work](Engine*) {
     const auto drop = [&] {
       MutexLock lock(self->shared_->mu);
       self->shared_->running.erase(shared_work->state.request.group_id);
@@ -267,7 +267,7 @@ void MigrationServiceImpl::Incoming::TakeCommit(const v1::MigrationCommit& commi
     }
     self->group_id_ = shared_work->state.request.group_id;
     shared_work->reservation = *std::exchange(self->reservation_, std::nullopt);
-    self->shared_->loop->Adopt(std::move(*shared_work), [self](const Status& status) {
+    self->shared_->loop.load()->Adopt(std::move(*shared_work), [self](const Status& status) {
       if (!status.ok()) {
         {
           MutexLock lock(self->shared_->mu);
@@ -278,7 +278,7 @@ void MigrationServiceImpl::Incoming::TakeCommit(const v1::MigrationCommit& commi
         return self->End(status);
       }
       // The source left while the adoption was queued.
-      if (self->is_forgotten_) return self->shared_->loop->Abort(self->group_id_);
+      if (self->is_forgotten_) return self->shared_->loop.load()->Abort(self->group_id_);
       {
         MutexLock lock(self->mu_);
         self->is_running_ = true;

@@ -4,6 +4,7 @@
 //      '------------ stream ends at any point: everything of it is dropped ------------'
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -44,7 +45,7 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
 
   // What the engine loop shall call for groups from kFirstMigratedGroup on.
   EngineEvents events();
-  // Call once before the server starts.
+  // Call once; until then streams are refused with kUnavailable.
   void SetLoop(EngineLoop* loop) { shared_->loop = loop; }
   // Ends every stream: their sequences go on at their sources. Call before the loop stops.
   void Stop();
@@ -67,7 +68,7 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
     const FindModel find_model;
     MigrationMetrics& metrics;
     const Clock& clock;
-    EngineLoop* loop = nullptr;
+    std::atomic<EngineLoop*> loop = nullptr;
     Mutex mu;
     bool is_stopped ABSL_GUARDED_BY(mu) = false;
     int num_streams ABSL_GUARDED_BY(mu) = 0;

@@ -205,18 +205,20 @@ int32_t NumSamples(const v1::GenerateRequest& request) {
 
 SamplingFields ToFields(const v1::GenerateRequest& request) {
   const v1::SamplingParams& sampling = request.sampling();
-  const v1::LawOptions& law = request.law();
   SamplingFields fields;
   fields.temperature = sampling.temperature();
   fields.top_p = sampling.top_p();
   fields.top_k = sampling.top_k();
   fields.min_p = sampling.min_p();
-  fields.repetition_penalty = law.repetition_penalty() == 0 ? 1.0 : law.repetition_penalty();
-  fields.presence_penalty = law.presence_penalty();
-  fields.frequency_penalty = law.frequency_penalty();
-  for (const auto& [token, bias] : law.logit_bias()) fields.logit_bias.emplace_back(token, bias);
-  fields.allowed_token_ids.assign(law.allowed_token_ids().begin(), law.allowed_token_ids().end());
-  fields.min_tokens = law.min_new_tokens();
+  if (sampling.has_repetition_penalty()) fields.repetition_penalty = sampling.repetition_penalty();
+  fields.presence_penalty = sampling.presence_penalty();
+  fields.frequency_penalty = sampling.frequency_penalty();
+  for (const v1::LogitBias& bias : sampling.logit_bias()) {
+    fields.logit_bias.emplace_back(bias.token_id(), bias.bias());
+  }
+  fields.allowed_token_ids.assign(sampling.allowed_token_ids().begin(),
+                                  sampling.allowed_token_ids().end());
+  fields.min_tokens = sampling.min_new_tokens();
   fields.max_tokens = sampling.max_new_tokens();
   fields.stop_token_ids.assign(sampling.stop_token_ids().begin(), sampling.stop_token_ids().end());
   fields.ignore_eos = !request.stops_at_end_tokens();
@@ -235,6 +237,9 @@ Status CheckRequest(const v1::GenerateRequest& request) {
   }
   if (!request.has_sampling() || request.sampling().max_new_tokens() < 1) {
     return InvalidArgument("sampling.max_new_tokens must be at least 1");
+  }
+  if (request.sampling().has_grammar() || request.sampling().banned_token_ids_size() > 0) {
+    return InvalidArgument("sampling.grammar and sampling.banned_token_ids are for jobs only");
   }
   return OkStatus();
 }

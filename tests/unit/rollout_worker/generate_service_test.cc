@@ -164,11 +164,13 @@ TEST_CASE("GenerateService: a stream has the tokens of the whole answer") {
 TEST_CASE("GenerateService: the law's options act") {
   Fixture fixture;
   v1::GenerateRequest request = Request(1, 40);
-  for (const int32_t token : {65, 66, 67}) request.mutable_law()->add_allowed_token_ids(token);
+  for (const int32_t token : {65, 66, 67}) request.mutable_sampling()->add_allowed_token_ids(token);
   REQUIRE_OK_AND_ASSIGN(const auto allowed, fixture.Generate(request));
   for (const int32_t token : allowed.samples(0).token_ids()) CHECK((token >= 65 && token <= 67));
   request = Request(1, 40);
-  (*request.mutable_law()->mutable_logit_bias())[99] = 100;
+  v1::LogitBias& bias = *request.mutable_sampling()->add_logit_bias();
+  bias.set_token_id(99);
+  bias.set_bias(100);
   REQUIRE_OK_AND_ASSIGN(const auto biased, fixture.Generate(request));
   CHECK(ToVector(biased.samples(0).token_ids()) == std::vector<int32_t>(40, 99));
   request.mutable_sampling()->add_stop_token_ids(99);

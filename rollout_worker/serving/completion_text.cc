@@ -26,6 +26,12 @@ void CompletionText::Add(std::string text, bool is_searched) {
   }
 }
 
+std::string CompletionText::stop() const {
+  if (!stops_) return {};
+  const auto match = stops_->match();
+  return match ? options_.stops[match->stop] : std::string();
+}
+
 void CompletionText::Push(int32_t token) {
   const bool is_searched = ++num_tokens_ > options_.min_tokens;
   // Ids outside the vocabulary have no text.

@@ -33,8 +33,8 @@ class CompletionText {
   void Finish();
 
   bool is_stopped() const { return stops_ && stops_->match(); }
-  // Which of the stop strings.
-  const std::string& stop() const { return options_.stops[stops_->match()->stop]; }
+  // Which of the stop strings; empty while none was found.
+  std::string stop() const;
 
   // Text that is final and was not taken yet: whole characters that no stop string can begin in.
   std::string Take();

@@ -48,7 +48,7 @@ class LazyDfa {
   static constexpr int32_t kUnknown = -2;
   struct State {
     GrammarThreads threads;
-    std::array<int32_t, 256> next;
+    std::array<int32_t, 256> next{};
   };
 
   int32_t FindNext(int32_t state, uint8_t byte);

@@ -179,8 +179,8 @@ std::optional<WantedPolicy> PolicyLoader::NextWanted() {
 std::optional<WantedPolicy> PolicyLoader::OverdueRefresh() {
   const absl::Time now = clock_.Now();
   for (auto& [job_id, job] : jobs_) {
-    if (!job.model || job.model->update_mode == UpdateMode::kDrain || job.versions.empty())
-      continue;
+    if (!job.model || job.model->update_mode == UpdateMode::kDrain) continue;
+    if (job.versions.empty()) continue;
     if (now - job.refreshed <= options_.refresh_interval) continue;
     job.refreshed = now;
     return WantedPolicy{job_id, job.versions.rbegin()->first + 1, false};

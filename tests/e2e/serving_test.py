@@ -409,7 +409,7 @@ class JobServingTest(EndToEndTest):
     """A worker of a cluster serves the policies of its jobs beside their rollouts."""
 
     def test_serves_the_policy_of_a_running_job(self):
-        cluster = self.cluster(rollout_workers=1, learners=1)
+        cluster = self.cluster(rollout_workers=1, learners=2)
         self.make_model(cluster)
         with cluster:
             coordinator = json.loads((cluster.state_dir / 'cluster.json').read_text())['coordinator']

@@ -182,6 +182,10 @@ Status Engine::CheckGroup(const GroupRequest& request) const {
     return InvalidArgument("num_top_logprobs is " + std::to_string(request.num_top_logprobs) +
                            ", it must be in [0, " + std::to_string(kMaxTopLogprobs) + "]");
   }
+  if (request.wants_prompt_logprobs) {
+    return MakeStatus(StatusCode::kUnimplemented,
+                      "log-probabilities of the prompt are not computed yet");
+  }
   const int32_t max_tokens = MaxTokens(request, config_);
   ROLLCALL_RETURN_IF_ERROR(CheckHeavyHitters(request.heavy_hitters, config_));
   const int32_t max_slots = request.heavy_hitters.is_on()

@@ -18,7 +18,8 @@ constexpr size_t kMaxQueued = 4096;
 // What a stream is about. The gRPC side (Stream) and the engine side hold it; each may end first.
 class MigrationServiceImpl::Incoming : public std::enable_shared_from_this<Incoming> {
  public:
-  explicit Incoming(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+  explicit Incoming(std::shared_ptr<Shared> shared)
+      : shared_(std::move(shared)), last_message_(shared_->clock.Now()) {}
 
   // From the stream, one message at a time; each is answered by Send or End.
   void Take(const v1::MigrateRequest& request);
@@ -37,6 +38,11 @@ class MigrationServiceImpl::Incoming : public std::enable_shared_from_this<Incom
   bool is_running() ABSL_LOCKS_EXCLUDED(mu_) {
     MutexLock lock(mu_);
     return is_running_;
+  }
+  // Whether the source owes a message since before `time`.
+  bool IsSilentSince(absl::Time time) ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    return !is_running_ && last_message_ < time;
   }
 
  private:
@@ -58,6 +64,7 @@ class MigrationServiceImpl::Incoming : public std::enable_shared_from_this<Incom
   Mutex mu_;
   Stream* stream_ ABSL_GUARDED_BY(mu_) = nullptr;
   bool is_running_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time last_message_ ABSL_GUARDED_BY(mu_);
 };
 
 // The gRPC side. Reads the next message when the one before was answered, until the sequence runs;
@@ -137,6 +144,7 @@ class MigrationServiceImpl::Stream final
       incoming_->Forget();
       MutexLock lock(shared_->mu);
       --shared_->num_streams;
+      shared_->streams.erase(incoming_.get());
     }
     delete this;
   }
@@ -168,6 +176,10 @@ void MigrationServiceImpl::Incoming::End(const Status& status) {
 }
 
 void MigrationServiceImpl::Incoming::Take(const v1::MigrateRequest& request) {
+  {
+    MutexLock lock(mu_);
+    last_message_ = shared_->clock.Now();
+  }
   switch (request.step_case()) {
     case v1::MigrateRequest::kOffer:
       return TakeOffer(request.offer());
@@ -343,6 +355,21 @@ void MigrationServiceImpl::Stop() {
   }
 }
 
+void MigrationServiceImpl::EndSilent() {
+  const absl::Time limit = shared_->clock.Now() - shared_->options.message_timeout;
+  std::vector<std::shared_ptr<Incoming>> silent;
+  {
+    MutexLock lock(shared_->mu);
+    for (Incoming* incoming : shared_->streams) {
+      if (incoming->IsSilentSince(limit)) silent.push_back(incoming->shared_from_this());
+    }
+  }
+  for (const auto& incoming : silent) {
+    shared_->metrics.Refused();
+    incoming->End(DeadlineExceeded("the source sent nothing for too long"));
+  }
+}
+
 std::shared_ptr<MigrationServiceImpl::Incoming> MigrationServiceImpl::Find(uint64_t group_id) {
   MutexLock lock(shared_->mu);
   const auto it = shared_->running.find(group_id);
@@ -375,6 +402,7 @@ EngineEvents MigrationServiceImpl::events() {
     end(group_id, status, CompletionEnd::kLength);
   };
   events.on_step = [] {};
+  events.on_loads = [this](const std::vector<JobLoad>&) { EndSilent(); };
   return events;
 }
 
@@ -389,7 +417,12 @@ grpc::ServerBidiReactor<v1::MigrateRequest, v1::MigrateResponse>* MigrationServi
     }
     ++shared_->num_streams;
   }
-  return new Stream(shared_, std::make_shared<Incoming>(shared_));
+  const auto incoming = std::make_shared<Incoming>(shared_);
+  {
+    MutexLock lock(shared_->mu);
+    shared_->streams.insert(incoming.get());
+  }
+  return new Stream(shared_, incoming);
 }
 
 grpc::ServerUnaryReactor* MigrationServiceImpl::MigrateOut(grpc::CallbackServerContext* context,

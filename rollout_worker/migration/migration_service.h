@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -74,7 +75,11 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
     int num_streams ABSL_GUARDED_BY(mu) = 0;
     uint64_t next_group ABSL_GUARDED_BY(mu) = kFirstMigratedGroup;
     std::unordered_map<uint64_t, std::shared_ptr<Incoming>> running ABSL_GUARDED_BY(mu);
+    // All streams that live; each leaves when it ends.
+    std::unordered_set<Incoming*> streams ABSL_GUARDED_BY(mu);
   };
+  // Ends the streams whose source has been silent for too long.
+  void EndSilent() ABSL_LOCKS_EXCLUDED(shared_->mu);
   std::shared_ptr<Incoming> Find(uint64_t group_id) ABSL_LOCKS_EXCLUDED(shared_->mu);
 
   const std::shared_ptr<Shared> shared_;

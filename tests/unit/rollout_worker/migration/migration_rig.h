@@ -41,11 +41,13 @@ class MigrationRig {
 
   MigrationRig(const ModelConfig& config, const EngineOptions& engine,
                std::shared_ptr<const RunnableModel> model,
-               const MigrationSourceOptions& source = {.token_timeout = absl::Seconds(20)})
+               const MigrationSourceOptions& source = {.token_timeout = absl::Seconds(20)},
+               const MigrationOptions& destination = {})
       : source_(source, migration_metrics_, logger_, clock_),
         service_(
-            {}, [](const std::string&, int64_t) -> StatusOr<ModelId> { return ModelId{1}; },
-            &source_, migration_metrics_, clock_) {
+            destination,
+            [](const std::string&, int64_t) -> StatusOr<ModelId> { return ModelId{1}; }, &source_,
+            migration_metrics_, clock_) {
     EngineEvents mine;
     mine.on_tokens = [this](std::vector<StreamedTokens> tokens) { OnTokens(std::move(tokens)); };
     mine.on_samples = [this](std::vector<CompletedSample> samples) {

@@ -197,4 +197,30 @@ TEST_CASE("Migration: nonsense on the wire is refused and harms nobody", "[rpc][
   CHECK(rig.NumUsedBlocks() == 0);
 }
 
+TEST_CASE("Migration: a source that falls silent is given up", "[rpc][migration]") {
+  MigrationRig rig(SmallConfig(), SmallOptions(), MakeRandomModel(SmallConfig()), {},
+                   {.message_timeout = absl::Milliseconds(300)});
+  const auto channel = MakeChannel(rig.address());
+  REQUIRE_OK(channel.status());
+  const auto stub = v1::MigrationService::NewStub(*channel);
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(20)));
+  const auto stream = stub->Receive(&context);
+  v1::MigrateRequest offer;
+  offer.mutable_offer()->set_job_id(kMigrationJob);
+  offer.mutable_offer()->set_policy_version(3);
+  offer.mutable_offer()->set_block_size(16);
+  offer.mutable_offer()->set_block_bytes(2 * 2 * 2 * 8 * 16 * 4);
+  offer.mutable_offer()->set_num_tokens(20);
+  v1::MigrateResponse response;
+  REQUIRE(stream->Write(offer));
+  REQUIRE(stream->Read(&response));
+  CHECK(rig.NumUsedBlocks() == 2);
+  CHECK_FALSE(stream->Read(&response));  // nothing more is sent; the other side ends it
+  CHECK(stream->Finish().error_message() == "the source sent nothing for too long");
+  const absl::Time until = absl::Now() + absl::Seconds(20);
+  while (rig.NumUsedBlocks() > 0 && absl::Now() < until) absl::SleepFor(absl::Milliseconds(20));
+  CHECK(rig.NumUsedBlocks() == 0);
+}
+
 }  // namespace rollcall

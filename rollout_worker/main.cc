@@ -59,7 +59,7 @@ class Migration {
               if (rollout_ == nullptr) return Unavailable("this worker is not ready yet");
               return rollout_->FindLoaded(job_id, version);
             },
-            &source_, metrics_, clock),
+            metrics_, clock),
         orders_(MakeThreadPool(1, kMaxOrders)) {}
 
   grpc::Service* grpc_service() { return &service_; }

@@ -577,6 +577,8 @@ void RolloutService::Drain(absl::Duration patience) {
     draining_ = true;
     changed_.NotifyAll();
   }
+  // With time left, what runs here may go on where there is more room.
+  if (patience > absl::ZeroDuration()) fleet_.SetLeaving();
   if (poll_thread_.joinable()) poll_thread_.join();
   std::vector<uint64_t> unfinished;
   {

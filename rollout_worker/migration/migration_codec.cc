@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "services/common/sampling/sampling_codec.h"
+
 namespace rollcall {
 namespace {
 
@@ -18,8 +20,7 @@ std::vector<T> ToVector(const From& from) {
 
 }  // namespace
 
-Status CommitToProto(const SequenceState& state, absl::Duration time_limit,
-                     v1::MigrationCommit* commit) {
+void CommitToProto(const SequenceState& state, v1::MigrationCommit* commit) {
   const GroupRequest& request = state.request;
   Append(request.prompt_token_ids, commit->mutable_prompt_token_ids());
   commit->set_stream_key(request.stream_keys.front());
@@ -39,10 +40,6 @@ Status CommitToProto(const SequenceState& state, absl::Duration time_limit,
   commit->set_priority(request.priority);
   commit->set_tenant(request.tenant);
   commit->set_num_top_logprobs(request.num_top_logprobs);
-  const int64_t nanos = absl::ToInt64Nanoseconds(time_limit);
-  commit->mutable_time_limit()->set_seconds(nanos / 1'000'000'000);
-  commit->mutable_time_limit()->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
-  return OkStatus();
 }
 
 SequenceState CommitFromProto(const v1::MigrationCommit& commit, int64_t policy_version) {
@@ -53,10 +50,7 @@ SequenceState CommitFromProto(const v1::MigrationCommit& commit, int64_t policy_
   request.prompt_token_ids = ToVector<int32_t>(commit.prompt_token_ids());
   request.stream_keys = {commit.stream_key()};
   const v1::SamplingParams& sampling = commit.sampling();
-  request.law = {.temperature = sampling.temperature(),
-                 .top_p = sampling.top_p(),
-                 .top_k = sampling.top_k(),
-                 .min_p = sampling.min_p()};
+  request.law = LawFromParams(sampling);
   request.max_new_tokens = sampling.max_new_tokens();
   request.stop_token_ids = ToVector<int32_t>(sampling.stop_token_ids());
   request.priority = commit.priority();

@@ -12,6 +12,7 @@ namespace {
 
 // Responses that wait for the source to read them; a source that is slower than that is lost.
 constexpr size_t kMaxQueued = 4096;
+constexpr absl::Duration kLongest = absl::Hours(24);
 
 }  // namespace
 
@@ -225,8 +226,7 @@ void MigrationServiceImpl::Incoming::TakeOffer(const v1::MigrationOffer& offer) 
       return self->End(status);
     }
     v1::MigrateResponse response;
-    response.mutable_accepted()->set_seconds(
-        absl::ToInt64Seconds(self->shared_->options.message_timeout));
+    response.set_accepted(true);
     self->Send(std::move(response));
   });
 }
@@ -255,9 +255,8 @@ void MigrationServiceImpl::Incoming::TakeCommit(const v1::MigrationCommit& commi
   work.job_id = job_id_;
   work.state = CommitFromProto(commit, policy_version_);
   work.state.request.model = model_;
-  constexpr absl::Duration kLongest = absl::Hours(24);
-  work.deadline =
-      shared_->clock.Now() + std::min(kLongest, absl::Seconds(commit.time_limit().seconds()));
+  // The source ends the stream when its own group ends, whatever the reason.
+  work.deadline = shared_->clock.Now() + kLongest;
   uint64_t group_id = 0;
   {
     MutexLock lock(shared_->mu);
@@ -336,10 +335,8 @@ void MigrationServiceImpl::Incoming::Forget() {
 }
 
 MigrationServiceImpl::MigrationServiceImpl(const MigrationOptions& options, FindModel find_model,
-                                           MigrationSource* source, MigrationMetrics& metrics,
-                                           const Clock& clock)
-    : shared_(std::make_shared<Shared>(options, std::move(find_model), metrics, clock)),
-      source_(source) {}
+                                           MigrationMetrics& metrics, const Clock& clock)
+    : shared_(std::make_shared<Shared>(options, std::move(find_model), metrics, clock)) {}
 
 MigrationServiceImpl::~MigrationServiceImpl() { Stop(); }
 
@@ -423,24 +420,6 @@ grpc::ServerBidiReactor<v1::MigrateRequest, v1::MigrateResponse>* MigrationServi
     shared_->streams.insert(incoming.get());
   }
   return new Stream(shared_, incoming);
-}
-
-grpc::ServerUnaryReactor* MigrationServiceImpl::MigrateOut(grpc::CallbackServerContext* context,
-                                                           const v1::MigrateOutRequest* request,
-                                                           v1::MigrateOutResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  constexpr int kMaxAsked = 1024;
-  if (source_ == nullptr || request->max_sequences() < 1 || request->max_sequences() > kMaxAsked) {
-    reactor->Finish(
-        ToGrpc(InvalidArgument("max_sequences is " + std::to_string(request->max_sequences()) +
-                               ", it must be in [1, 1024]")));
-    return reactor;
-  }
-  const StatusOr<int> started =
-      source_->MigrateOut(request->job_id(), request->destination(), request->max_sequences());
-  if (started.ok()) response->set_num_started(*started);
-  reactor->Finish(ToGrpc(started.status()));
-  return reactor;
 }
 
 }  // namespace rollcall

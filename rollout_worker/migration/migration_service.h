@@ -18,7 +18,6 @@
 #include "rollcall/v1/migration.grpc.pb.h"
 #include "rollout_worker/engine_loop.h"
 #include "rollout_worker/migration/metrics.h"
-#include "rollout_worker/migration/migration_source.h"
 #include "services/base/status/status.h"
 #include "services/base/sync/mutex.h"
 
@@ -41,7 +40,7 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
   using FindModel = std::function<StatusOr<ModelId>(const std::string& job_id, int64_t version)>;
 
   MigrationServiceImpl(const MigrationOptions& options, FindModel find_model,
-                       MigrationSource* source, MigrationMetrics& metrics, const Clock& clock);
+                       MigrationMetrics& metrics, const Clock& clock);
   ~MigrationServiceImpl() override;
 
   // What the engine loop shall call for groups from kFirstMigratedGroup on.
@@ -53,9 +52,6 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
 
   grpc::ServerBidiReactor<v1::MigrateRequest, v1::MigrateResponse>* Receive(
       grpc::CallbackServerContext* context) override;
-  grpc::ServerUnaryReactor* MigrateOut(grpc::CallbackServerContext* context,
-                                       const v1::MigrateOutRequest* request,
-                                       v1::MigrateOutResponse* response) override;
 
  private:
   class Stream;
@@ -83,7 +79,6 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
   std::shared_ptr<Incoming> Find(uint64_t group_id) ABSL_LOCKS_EXCLUDED(shared_->mu);
 
   const std::shared_ptr<Shared> shared_;
-  MigrationSource* const source_;
 };
 
 }  // namespace rollcall

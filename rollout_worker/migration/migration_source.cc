@@ -316,7 +316,7 @@ Status MigrationSource::Transfer(Move* move, Stream* stream) {
   ROLLCALL_RETURN_IF_ERROR(SendBlocks(
       move, stream, (state->num_computed + block_size - 1) / block_size, state->num_computed));
   v1::MigrateRequest commit;
-  ROLLCALL_RETURN_IF_ERROR(CommitToProto(*state, absl::Hours(24), commit.mutable_commit()));
+  CommitToProto(*state, commit.mutable_commit());
   ROLLCALL_RETURN_IF_ERROR(
       Exchange(move, stream, commit, v1::MigrateResponse::kCommitted, &response));
   ROLLCALL_RETURN_IF_ERROR(OnEngine(

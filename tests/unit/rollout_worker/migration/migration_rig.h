@@ -46,7 +46,7 @@ class MigrationRig {
       : source_(source, migration_metrics_, logger_, clock_),
         service_(
             destination,
-            [](const std::string&, int64_t) -> StatusOr<ModelId> { return ModelId{1}; }, &source_,
+            [](const std::string&, int64_t) -> StatusOr<ModelId> { return ModelId{1}; },
             migration_metrics_, clock_) {
     EngineEvents mine;
     mine.on_tokens = [this](std::vector<StreamedTokens> tokens) { OnTokens(std::move(tokens)); };

@@ -21,7 +21,7 @@ command_lint() {
     --quick) return 0 ;;
     --all) mapfile -t files < <(sources | grep '\.cc$') ;;
     "") mapfile -t files < <({ git diff --name-only HEAD; git diff --name-only HEAD~1 HEAD; } 2>/dev/null |
-      sort -u | grep '\.cc$') ;;
+      sort -u | grep '\.cc$' | while read -r file; do [ ! -e "$file" ] || echo "$file"; done) ;;
     *) files=("$@") ;;
   esac
   # The build for lint has no CUDA, whose headers this one needs.

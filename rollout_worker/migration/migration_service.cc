@@ -14,6 +14,29 @@ namespace {
 constexpr size_t kMaxQueued = 4096;
 constexpr absl::Duration kLongest = absl::Hours(24);
 
+// `engine` may be null: the job has none.
+StatusOr<ReservationId> ReserveFor(Engine* engine, const v1::MigrationOffer& offer) {
+  if (engine == nullptr) return NotFound("the job has no engine here");
+  if (engine->cache().block_size() != offer.block_size() ||
+      engine->block_bytes() != offer.block_bytes()) {
+    return FailedPrecondition("KV blocks have " + std::to_string(engine->cache().block_size()) +
+                              " tokens and " + std::to_string(engine->block_bytes()) +
+                              " bytes here, " + std::to_string(offer.block_size()) + " and " +
+                              std::to_string(offer.block_bytes()) + " there");
+  }
+  return engine->Reserve(offer.num_tokens());
+}
+
+// How many blocks it was.
+StatusOr<int32_t> Store(Engine* engine, ReservationId reservation,
+                        const v1::MigrationBlocks& blocks) {
+  if (engine == nullptr) return NotFound("the job ended");
+  ROLLCALL_RETURN_IF_ERROR(engine->GrowReservation(reservation, blocks.num_tokens()));
+  ROLLCALL_RETURN_IF_ERROR(
+      engine->WriteReserved(reservation, blocks.first(), std::as_bytes(std::span(blocks.data()))));
+  return static_cast<int32_t>(static_cast<int64_t>(blocks.data().size()) / engine->block_bytes());
+}
+
 }  // namespace
 
 // What a stream is about. The gRPC side (Stream) and the engine side hold it; each may end first.
@@ -208,22 +231,11 @@ void MigrationServiceImpl::Incoming::TakeOffer(const v1::MigrationOffer& offer) 
   model_ = *model;
   shared_->loop.load()->RunOn(job_id_, [self = shared_from_this(), offer](Engine* engine) {
     if (self->is_forgotten_) return;
-    Status status = engine == nullptr ? NotFound("the job has no engine here") : OkStatus();
-    if (status.ok() && (engine->cache().block_size() != offer.block_size() ||
-                        engine->block_bytes() != offer.block_bytes())) {
-      status = FailedPrecondition("KV blocks have " + std::to_string(engine->cache().block_size()) +
-                                  " tokens and " + std::to_string(engine->block_bytes()) +
-                                  " bytes here, " + std::to_string(offer.block_size()) + " and " +
-                                  std::to_string(offer.block_bytes()) + " there");
-    }
-    if (status.ok()) {
-      const StatusOr<ReservationId> reservation = engine->Reserve(offer.num_tokens());
-      status = reservation.status();
-      if (status.ok()) self->reservation_ = *reservation;
-    }
-    if (!status.ok()) {
+    const StatusOr<ReservationId> reservation = ReserveFor(engine, offer);
+    if (reservation.ok()) self->reservation_ = *reservation;
+    if (!reservation.ok()) {
       self->shared_->metrics.Refused();
-      return self->End(status);
+      return self->End(reservation.status());
     }
     v1::MigrateResponse response;
     response.set_accepted(true);
@@ -235,16 +247,10 @@ void MigrationServiceImpl::Incoming::TakeBlocks(const v1::MigrationBlocks& block
   if (job_id_.empty()) return End(InvalidArgument("an offer comes first"));
   shared_->loop.load()->RunOn(job_id_, [self = shared_from_this(), blocks](Engine* engine) {
     if (self->is_forgotten_ || !self->reservation_) return;
-    Status status = engine == nullptr ? NotFound("the job ended") : OkStatus();
-    if (status.ok()) status = engine->GrowReservation(*self->reservation_, blocks.num_tokens());
-    if (status.ok()) {
-      status = engine->WriteReserved(*self->reservation_, blocks.first(),
-                                     std::as_bytes(std::span(blocks.data())));
-    }
-    if (!status.ok()) return self->End(status);
+    const StatusOr<int32_t> stored = Store(engine, *self->reservation_, blocks);
+    if (!stored.ok()) return self->End(stored.status());
     v1::MigrateResponse response;
-    response.set_stored(
-        static_cast<int32_t>(static_cast<int64_t>(blocks.data().size()) / engine->block_bytes()));
+    response.set_stored(*stored);
     self->Send(std::move(response));
   });
 }

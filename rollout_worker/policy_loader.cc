@@ -170,8 +170,10 @@ std::optional<WantedPolicy> PolicyLoader::NextWanted() {
     auto ticket = tickets_.upper_bound(last_served_);
     if (ticket == tickets_.end()) ticket = tickets_.begin();
     last_served_ = ticket->first;
+    is_looking_ = false;
     return ticket->second.wanted;
   }
+  is_looking_ = true;
   if (refresh_) return std::exchange(refresh_, std::nullopt);
   return OverdueRefresh();
 }
@@ -215,6 +217,8 @@ void PolicyLoader::Settle(const WantedPolicy& wanted, const Attempt& attempt) {
     events_.on_newest(wanted.job_id, attempt.id);
   }
   for (const uint64_t ticket : failed) events_.on_failed(ticket, *attempt.failure);
+  // There may be no newer version, now or ever.
+  if (is_looking_) return;
   // A state that lasts is said once.
   const std::string message = attempt.failure ? attempt.failure->message : Message(attempt.status);
   if (!message.empty() && message != last_logged_) {

@@ -171,6 +171,8 @@ class PolicyLoader {
   // Of the loader's thread.
   ModelId next_model_ = 1;
   std::string last_logged_;
+  // What is worked on is a look for newer weights, which nobody waits for.
+  bool is_looking_ = false;
 
   std::jthread thread_;  // last: starts when everything above exists
 };

@@ -70,9 +70,7 @@ void Choice::AddToken(const SampledTokens& tokens, size_t i, ChoicePiece* piece)
   if (!options_.num_logprobs) return;
   TokenDetail detail = Detail(token);
   // Under the model's own softmax, as OpenAI has it, not under the law of temperature and top_p.
-  const auto& logprobs =
-      tokens.model_logprobs.empty() ? tokens.behavior_logprobs : tokens.model_logprobs;
-  if (i < logprobs.size()) detail.logprob = logprobs[i];
+  if (i < tokens.model_logprobs.size()) detail.logprob = tokens.model_logprobs[i];
   if (i < tokens.top_logprobs.size()) {
     for (const TokenLogprob& top : tokens.top_logprobs[i]) {
       detail.top.emplace_back(TokenText(*options_.text.tokenizer, top.token), top.logprob);

@@ -104,6 +104,7 @@ std::vector<Outcome> TrainOnRanks(int world_size, const LearnerOptions& options,
                                   const TrainBatch& batch) {
   const SystemClock clock;
   std::vector<Outcome> outcomes(world_size);
+  std::vector<std::unique_ptr<Learner>> learners(world_size);
   testing::RunRanks(world_size, [&](std::unique_ptr<Communicator> communicator) {
     const int rank = communicator->rank();
     Outcome& outcome = outcomes[rank];
@@ -117,8 +118,11 @@ std::vector<Outcome> TrainOnRanks(int world_size, const LearnerOptions& options,
     outcome.status = report.status();
     if (!report.ok()) return;
     outcome.metrics = report->metrics;
-    outcome.parameters = Parameters(**learner);
+    learners[rank] = std::move(*learner);
   });
+  for (int rank = 0; rank < world_size; ++rank) {
+    if (learners[rank]) outcomes[rank].parameters = Parameters(*learners[rank]);
+  }
   return outcomes;
 }
 

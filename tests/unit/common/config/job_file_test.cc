@@ -196,8 +196,8 @@ TEST_CASE("ParseJobFile: bad files and what is said about them", "[unit][config]
       {"hopeless key", Replaced(kGrpoJob, "temperature: 0.9", "zzzzzz: 4"),
        "job.yaml:8: rollout.zzzzzz: unknown key; 'rollout' has samples_per_prompt, temperature, "
        "top_p, top_k, min_p, max_new_tokens, lease_timeout, max_attempts, quantization, "
-       "repetition_penalty, presence_penalty, frequency_penalty, min_new_tokens, logit_bias and "
-       "grammar"},
+       "repetition_penalty, presence_penalty, frequency_penalty, min_new_tokens, logit_bias, "
+       "grammar and kv_budget"},
       {"text for a number", Replaced(kGrpoJob, "0.9", "warm"),
        "job.yaml:8: rollout.temperature: expected a number, got 'warm'"},
       {"not a number", Replaced(kGrpoJob, "0.9", ".nan"),

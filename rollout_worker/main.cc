@@ -21,6 +21,7 @@
 #include "services/common/fleet/fleet_client.h"
 #include "services/common/rpc/client.h"
 #include "services/common/rpc/server.h"
+#include "services/model/layers/tensor_memory.h"
 
 namespace rollcall {
 namespace {
@@ -134,6 +135,7 @@ EngineOptions ToEngineOptions(const Flags& flags) {
 Status Run(const Flags& flags) {
   ROLLCALL_ASSIGN_OR_RETURN(auto daemon, Daemon::Start(flags.daemon, "rollout"));
   UseOneTorchThread();
+  RecycleTensorMemory();
   ROLLCALL_ASSIGN_OR_RETURN(
       const auto backend,
       OpenBackend(flags.device,

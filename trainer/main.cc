@@ -13,6 +13,7 @@
 #include "services/common/fleet/fleet_client.h"
 #include "services/common/rpc/client.h"
 #include "services/common/rpc/server.h"
+#include "services/model/layers/tensor_memory.h"
 #include "services/weight_sync/weight_store.h"
 #include "trainer/learner/learner.h"
 #include "trainer/learner_service.h"
@@ -27,6 +28,7 @@ Status RunLearner(const DaemonFlags& flags) {
   ROLLCALL_ASSIGN_OR_RETURN(const std::unique_ptr<Daemon> daemon, Daemon::Start(flags, "learner"));
   ConfigureLearnerThreads();
   RemoveStaleSharedMemory();
+  RecycleTensorMemory();
   ROLLCALL_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> coordinator,
                             MakeChannel(flags.coordinator, flags.tls));
   const std::unique_ptr<WeightStore> weights = MakeWeightStore(daemon->logger());

@@ -2,6 +2,7 @@
 // beside the bandwidth and the arithmetic measured in the same run.
 //
 //   decode_bench [--threads N] [--context T] [--format float32|bfloat16|int8]
+//                [--model M] [--case decode|prefill|linear] [--rows N]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -22,6 +23,7 @@
 #include "services/model/decoder/decoder.h"
 #include "services/model/decoder/packed_weights.h"
 #include "services/model/layers/ops.h"
+#include "services/model/layers/tensor_memory.h"
 #include "tests/bench/machine_peaks.h"
 
 namespace rollcall {
@@ -31,6 +33,13 @@ struct Flags {
   int num_threads = 2;
   int context = 128;
   std::string format;
+  std::string model;
+  std::string name;
+  int64_t num_rows = 0;
+
+  bool Wants(std::string_view what, int64_t rows) const {
+    return (name.empty() || what.starts_with(name)) && (num_rows == 0 || rows == num_rows);
+  }
 };
 
 struct Model {
@@ -149,6 +158,7 @@ struct Bench {
               const PackedWeights& packed) const {
     const at::Tensor& w = weights.layers[0].up_proj_FE;
     for (const int64_t rows : {1, 8, 32, 512}) {
+      if (!flags.Wants("linear", rows)) continue;
       const at::Tensor x =
           weights.arena.narrow(0, 0, rows * config.hidden_size).view({rows, config.hidden_size});
       // All layers in turn, so that the weights come from where a step finds them.
@@ -165,6 +175,8 @@ struct Bench {
 
   void Step(const ModelConfig& config, const ModelWeights& weights, const PackedWeights& packed,
             int64_t num_sequences, int64_t context, int64_t num_new) const {
+    const char* what = num_new == 1 ? "decode step" : "prefill";
+    if (!flags.Wants(what, num_sequences * num_new)) return;
     const Compute compute{.team = &team};
     Cache cache(config, num_sequences, context, num_new);
     const double seconds = Time([&] {
@@ -187,7 +199,7 @@ struct Bench {
     const double bytes =
         format.weight_bytes * (layer_parameters + head_parameters) +
         2 * format.kv_bytes * static_cast<double>(num_sequences * (context + num_new)) * width;
-    Print(num_new == 1 ? "decode step" : "prefill", num_sequences * num_new, seconds, flop, bytes);
+    Print(what, num_sequences * num_new, seconds, flop, bytes);
     std::printf("  %64.0f tok/s\n", rows / seconds);
   }
 
@@ -205,6 +217,8 @@ struct Bench {
     for (const int64_t num_sequences : {1, 8, 32, 128}) {
       Step(config, *weights, **packed, num_sequences, flags.context, 1);
     }
+    for (const int64_t num_prompts : {1, 8, 16})
+      Step(config, *weights, **packed, num_prompts, 0, 128);
     Step(config, *weights, **packed, 1, 0, 512);
   }
 };
@@ -218,15 +232,21 @@ int main(int argc, char** argv) {
   app.add_option("--threads", flags.num_threads, "Threads of one step")->capture_default_str();
   app.add_option("--context", flags.context, "Tokens that a sequence holds")->capture_default_str();
   app.add_option("--format", flags.format, "Only this: float32, bfloat16 or int8");
+  app.add_option("--model", flags.model, "Only this: 3 or 30");
+  app.add_option("--case", flags.name, "Only this: linear, decode or prefill");
+  app.add_option("--rows", flags.num_rows, "Only with so many rows");
   CLI11_PARSE(app, argc, argv);
   const at::NoGradGuard no_grad;
   at::set_num_threads(1);
+  rollcall::RecycleTensorMemory();
   rollcall::ThreadTeam team(flags.num_threads);
   const rollcall::MachinePeaks peaks = rollcall::MeasurePeaks(team);
   std::printf("%d threads: read %.1f GB/s from memory, fp32 %.0f GFLOP/s, bf16 %.0f GFLOP/s\n",
               flags.num_threads, 1e-9 * peaks.read_bytes_per_s, 1e-9 * peaks.fma_flop_per_s,
               1e-9 * peaks.bf16_flop_per_s);
   for (const auto& model : rollcall::kModels) {
+    const std::string_view size(model.name, std::string_view(model.name).find(' '));
+    if (!flags.model.empty() && flags.model != size) continue;
     for (const auto& format : rollcall::kFormats) {
       if (!flags.format.empty() && !std::string_view(format.name).starts_with(flags.format))
         continue;

@@ -7,6 +7,7 @@
 #include "rollout_worker/runner/decoder_runner.h"
 #include "services/base/metrics/metrics.h"
 #include "services/base/runtime/random.h"
+#include "services/model/layers/tensor_memory.h"
 #include "services/model/weights/model_weights.h"
 
 namespace rollcall {
@@ -63,6 +64,7 @@ EngineRig::~EngineRig() = default;
 
 StatusOr<std::unique_ptr<EngineRig>> EngineRig::Make(const RigOptions& options) {
   UseOneTorchThread();
+  RecycleTensorMemory();
   ROLLCALL_ASSIGN_OR_RETURN(const ModelWeights weights,
                             LoadWeights(options.model, Head::kLanguageModel, Gradients::kNone));
   ModelConfig config = weights.config;

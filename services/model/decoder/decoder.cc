@@ -15,8 +15,10 @@
 #include "services/model/adapter/lora_weights.h"
 #include "services/model/decoder/packed_weights.h"
 #include "services/model/kernels/cpu_kernels.h"
+#include "services/model/layers/forward.h"
 #include "services/model/layers/ops.h"
 #include "services/model/layers/rotary_table.h"
+#include "services/model/layers/row_tiles.h"
 
 namespace rollcall {
 namespace {
@@ -78,6 +80,12 @@ struct Call {
   Compute compute;
 };
 
+void CopyRows(const at::Tensor& from, int64_t first, const at::Tensor& to) {
+  const int64_t width = to.size(1);
+  std::copy_n(from.const_data_ptr<float>(), from.numel(),
+              to.mutable_data_ptr<float>() + first * width);
+}
+
 // y, and scale * B (A x) where the projection has an adapter.
 at::Tensor Adapt(const at::Tensor& x_NE, at::Tensor y_NO, const LoraPair& lora,
                  const Compute& compute) {
@@ -102,35 +110,42 @@ struct Layer {
   const LayerLora& lora;
 };
 
-at::Tensor Attention(const Call& call, const Layer& layer, const at::Tensor& x_NE) {
+struct Qkv {
+  at::Tensor q, k, v;
+};
+
+// All that a layer does for its rows one by one before they look at each other.
+Qkv BeforeAttention(const Call& call, const Layer& layer, const at::Tensor& x_NE,
+                    const at::Tensor& positions_N, const Compute& compute) {
   const ModelConfig& config = call.config;
   const LayerWeights& w = layer.weights;
   const PackedLayer& packed = layer.packed;
+  const at::Tensor input_NE = config.norm_placement != NormPlacement::kAfter
+                                  ? Norm(config, x_NE, w.input_norm_E, w.input_norm_bias_E, compute)
+                                  : x_NE;
   const std::array projections{ops::Projection{w.q_proj_OE, w.q_bias_O, packed.q_proj},
                                ops::Projection{w.k_proj_OE, w.k_bias_O, packed.k_proj},
                                ops::Projection{w.v_proj_OE, w.v_bias_O, packed.v_proj}};
-  std::vector<at::Tensor> qkv = ops::Linears(x_NE, projections, call.compute);
-  at::Tensor q = Adapt(x_NE, std::move(qkv[0]), layer.lora.q_proj, call.compute);
-  at::Tensor k = Adapt(x_NE, std::move(qkv[1]), layer.lora.k_proj, call.compute);
-  const at::Tensor v = Adapt(x_NE, std::move(qkv[2]), layer.lora.v_proj, call.compute);
+  std::vector<at::Tensor> qkv = ops::Linears(input_NE, projections, compute);
+  at::Tensor q = Adapt(input_NE, std::move(qkv[0]), layer.lora.q_proj, compute);
+  at::Tensor k = Adapt(input_NE, std::move(qkv[1]), layer.lora.k_proj, compute);
+  at::Tensor v = Adapt(input_NE, std::move(qkv[2]), layer.lora.v_proj, compute);
   if (config.qk_norm != QkNorm::kNone) {
-    q = Norm(config, q, w.q_norm, {}, call.compute);
-    k = Norm(config, k, w.k_norm, {}, call.compute);
+    q = Norm(config, q, w.q_norm, {}, compute);
+    k = Norm(config, k, w.k_norm, {}, compute);
   }
   if (config.positions == Positions::kRotary) {
     const at::Tensor& table_PR = AttentionOfLayer(config, layer.index).is_sliding_rope
                                      ? call.sliding_table_PR
                                      : call.table_PR;
-    q = ops::Rotary(q, config.head_dim, table_PR, call.positions_N, call.compute);
-    k = ops::Rotary(k, config.head_dim, table_PR, call.positions_N, call.compute);
+    q = ops::Rotary(q, config.head_dim, table_PR, positions_N, compute);
+    k = ops::Rotary(k, config.head_dim, table_PR, positions_N, compute);
   }
-  return Project(call.attention.Attend(layer.index, q, k, v),
-                 {w.o_proj_EO, w.o_bias_E, packed.o_proj}, layer.lora.o_proj, call.compute);
+  return {q, k, std::move(v)};
 }
 
-at::Tensor Mlp(const Call& call, const Layer& layer, const at::Tensor& x_NE) {
-  const ModelConfig& config = call.config;
-  const Compute& compute = call.compute;
+at::Tensor Mlp(const ModelConfig& config, const Layer& layer, const at::Tensor& x_NE,
+               const Compute& compute) {
   const LayerWeights& w = layer.weights;
   const ops::Projection up{w.up_proj_FE, w.up_bias_F, layer.packed.up_proj};
   const ops::Projection gate{w.gate_proj_FE, w.gate_bias_F, layer.packed.gate_proj};
@@ -148,29 +163,58 @@ at::Tensor Mlp(const Call& call, const Layer& layer, const at::Tensor& x_NE) {
                  layer.lora.down_proj, compute);
 }
 
-// One pair of residual blocks: attention, then the feed-forward network; or both on the same x.
-at::Tensor DecoderLayer(const Call& call, const Layer& layer, at::Tensor x_NE) {
-  const ModelConfig& config = call.config;
-  const Compute& compute = call.compute;
+// And after it: the residual blocks of attention and of the feed-forward network, which comes
+// second or works on the same x. Without gradients the result is x itself.
+at::Tensor AfterAttention(const ModelConfig& config, const Layer& layer, at::Tensor x_NE,
+                          const at::Tensor& mixed_NO, const Compute& compute) {
   const LayerWeights& w = layer.weights;
   const bool is_before = config.norm_placement != NormPlacement::kAfter;
   const bool is_after = config.norm_placement != NormPlacement::kBefore;
   const auto mlp_input = [&] {
     return is_before ? Norm(config, x_NE, w.mlp_norm_E, w.mlp_norm_bias_E, compute) : x_NE;
   };
-  const at::Tensor attention_input_NE =
-      is_before ? Norm(config, x_NE, w.input_norm_E, w.input_norm_bias_E, compute) : x_NE;
   at::Tensor mlp_input_NE;
   if (config.is_residual_parallel) mlp_input_NE = mlp_input();
 
-  at::Tensor attended_NE = Attention(call, layer, attention_input_NE);
+  at::Tensor attended_NE =
+      Project(mixed_NO, {w.o_proj_EO, w.o_bias_E, layer.packed.o_proj}, layer.lora.o_proj, compute);
   if (is_after) attended_NE = Norm(config, attended_NE, w.attention_out_norm_E, {}, compute);
   x_NE = ops::Residual(x_NE, attended_NE, compute);
 
   if (!config.is_residual_parallel) mlp_input_NE = mlp_input();
-  at::Tensor out_NE = Mlp(call, layer, mlp_input_NE);
+  at::Tensor out_NE = Mlp(config, layer, mlp_input_NE, compute);
   if (is_after) out_NE = Norm(config, out_NE, w.mlp_out_norm_E, {}, compute);
   return ops::Residual(x_NE, out_NE, compute);
+}
+
+at::Tensor DecoderLayer(const Call& call, const Layer& layer, const at::Tensor& x_NE) {
+  const Qkv qkv = BeforeAttention(call, layer, x_NE, call.positions_N, call.compute);
+  const at::Tensor mixed_NO = call.attention.Attend(layer.index, qkv.q, qkv.k, qkv.v);
+  return AfterAttention(call.config, layer, x_NE, mixed_NO, call.compute);
+}
+
+// Many rows go through a layer in tiles, each on one thread: what it makes of them stays in the
+// cache of its core, and nobody waits between two operations. x is changed in place.
+void DecoderLayerInTiles(const Call& call, const Layer& layer, const RowTiles& tiles,
+                         at::Tensor* x_NE) {
+  const ModelConfig& config = call.config;
+  const int64_t num_rows = x_NE->size(0);
+  const auto empty = [&](int64_t num_heads) {
+    return forward::Empty({num_rows, num_heads * config.head_dim});
+  };
+  const Qkv qkv{empty(config.num_heads), empty(config.num_kv_heads), empty(config.num_kv_heads)};
+  tiles.Run([&](int64_t first, int64_t count, const Compute& compute) {
+    const Qkv part = BeforeAttention(call, layer, x_NE->narrow(0, first, count),
+                                     call.positions_N.narrow(0, first, count), compute);
+    CopyRows(part.q, first, qkv.q);
+    CopyRows(part.k, first, qkv.k);
+    CopyRows(part.v, first, qkv.v);
+  });
+  const at::Tensor mixed_NO = call.attention.Attend(layer.index, qkv.q, qkv.k, qkv.v);
+  tiles.Run([&](int64_t first, int64_t count, const Compute& compute) {
+    AfterAttention(config, layer, x_NE->narrow(0, first, count), mixed_NO.narrow(0, first, count),
+                   compute);
+  });
 }
 
 at::Tensor Embed(const ModelWeights& weights, const at::Tensor& ids_N,
@@ -204,13 +248,19 @@ at::Tensor Hidden(const ModelWeights& weights, const PackedWeights* packed, cons
   at::Tensor x_NE = Embed(weights, ids_N, positions_N, compute);
   const PackedLayer unpacked;
   const LayerLora no_adapter;
+  const RowTiles tiles(ids_N.size(0), call.compute);
+  const bool in_tiles = tiles.is_cut() && packed != nullptr && !at::GradMode::is_enabled() &&
+                        call.compute.device == nullptr;
   for (size_t i = 0; i < weights.layers.size(); ++i) {
-    x_NE = DecoderLayer(call,
-                        {.index = static_cast<int64_t>(i),
-                         .weights = weights.layers[i],
-                         .packed = packed == nullptr ? unpacked : packed->layers[i],
-                         .lora = weights.lora == nullptr ? no_adapter : weights.lora->layers[i]},
-                        x_NE);
+    const Layer layer{.index = static_cast<int64_t>(i),
+                      .weights = weights.layers[i],
+                      .packed = packed == nullptr ? unpacked : packed->layers[i],
+                      .lora = weights.lora == nullptr ? no_adapter : weights.lora->layers[i]};
+    if (in_tiles) {
+      DecoderLayerInTiles(call, layer, tiles, &x_NE);
+    } else {
+      x_NE = DecoderLayer(call, layer, x_NE);
+    }
   }
   return Norm(weights.config, x_NE, weights.final_norm_E, weights.final_norm_bias_E, compute);
 }

@@ -71,6 +71,7 @@ StatusOr<std::unique_ptr<EngineRig>> EngineRig::Make(const RigOptions& options) 
   config.precision = options.precision;
   EngineOptions engine_options;
   engine_options.compute_threads = options.num_threads;
+  engine_options.scheduler.max_sequences = options.max_sequences;
   engine_options.kv_cache_bytes = (options.kv_tokens / engine_options.block_size + 1) *
                                   KvBlockBytes(config, engine_options.block_size);
   std::unique_ptr<EngineRig> rig(new EngineRig());

@@ -12,9 +12,10 @@
 namespace rollcall {
 
 struct RigOptions {
-  std::string model;        // directory
-  int64_t kv_tokens = 0;    // that fit into the KV cache
-  int32_t num_threads = 1;  // of a step
+  std::string model;            // directory
+  int64_t kv_tokens = 0;        // that fit into the KV cache
+  int32_t num_threads = 1;      // of a step
+  int32_t max_sequences = 128;  // running at once
   Precision precision = Precision::kFloat32;
 };
 

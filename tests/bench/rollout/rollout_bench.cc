@@ -36,6 +36,8 @@ int Main(int argc, char** argv) {
   LinearCase linear;
   int32_t num_samples = 16;
   app.add_option("--threads", rig.num_threads, "Compute threads")->check(CLI::Range(1, 256));
+  app.add_option("--max-sequences", rig.max_sequences, "Running at once")
+      ->check(CLI::Range(1, 1024));
   const std::map<std::string, Precision> precisions = {{"fp32", Precision::kFloat32},
                                                        {"bf16", Precision::kBFloat16}};
   app.add_option("--precision", rig.precision, "Of products and the KV cache")

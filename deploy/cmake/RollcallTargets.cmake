@@ -12,6 +12,8 @@ target_compile_options(rollcall_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-vir
 if(ROLLCALL_SANITIZE)
   target_compile_options(rollcall_flags INTERFACE -fsanitize=${ROLLCALL_SANITIZE}
     -fno-omit-frame-pointer)
+  # Empty optionals and indices out of range end the process with a message.
+  target_compile_definitions(rollcall_flags INTERFACE _GLIBCXX_ASSERTIONS)
   target_link_options(rollcall_flags INTERFACE -fsanitize=${ROLLCALL_SANITIZE})
 endif()
 find_program(ROLLCALL_MOLD mold)

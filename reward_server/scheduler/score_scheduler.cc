@@ -112,7 +112,7 @@ void ScoreScheduler::Submit(std::shared_ptr<const BoundScorer> scorer,
         flight->input = std::move(input);
         flight->budget = budget;
         flight->backend = backend;
-        flight->waiters.push_back(std::move(done));
+        flight->waiters.push_back(done);
         ++backend->num_flights;
         backend->queue.push_back(flight);
         flights_.emplace(key, std::move(flight));

@@ -203,6 +203,19 @@ int32_t NumSamples(const v1::GenerateRequest& request) {
   return request.num_samples() == 0 ? 1 : request.num_samples();
 }
 
+OutputConstraint ToConstraint(const v1::Grammar& grammar) {
+  switch (grammar.kind_case()) {
+    case v1::Grammar::kRegex:
+      return {OutputConstraint::Kind::kRegex, grammar.regex(), "sampling.grammar.regex"};
+    case v1::Grammar::kJsonSchema:
+      return {OutputConstraint::Kind::kJsonSchema, grammar.json_schema(),
+              "sampling.grammar.json_schema"};
+    case v1::Grammar::KIND_NOT_SET:
+      break;
+  }
+  return {};
+}
+
 SamplingFields ToFields(const v1::GenerateRequest& request) {
   const v1::SamplingParams& sampling = request.sampling();
   SamplingFields fields;
@@ -218,6 +231,9 @@ SamplingFields ToFields(const v1::GenerateRequest& request) {
   }
   fields.allowed_token_ids.assign(sampling.allowed_token_ids().begin(),
                                   sampling.allowed_token_ids().end());
+  fields.banned_token_ids.assign(sampling.banned_token_ids().begin(),
+                                 sampling.banned_token_ids().end());
+  fields.constraint = ToConstraint(sampling.grammar());
   fields.min_tokens = sampling.min_new_tokens();
   fields.max_tokens = sampling.max_new_tokens();
   fields.stop_token_ids.assign(sampling.stop_token_ids().begin(), sampling.stop_token_ids().end());
@@ -238,8 +254,9 @@ Status CheckRequest(const v1::GenerateRequest& request) {
   if (!request.has_sampling() || request.sampling().max_new_tokens() < 1) {
     return InvalidArgument("sampling.max_new_tokens must be at least 1");
   }
-  if (request.sampling().has_grammar() || request.sampling().banned_token_ids_size() > 0) {
-    return InvalidArgument("sampling.grammar and sampling.banned_token_ids are for jobs only");
+  if (request.sampling().has_grammar() &&
+      request.sampling().grammar().kind_case() == v1::Grammar::KIND_NOT_SET) {
+    return InvalidArgument("sampling.grammar must be a regex or a json_schema");
   }
   return OkStatus();
 }
@@ -276,6 +293,7 @@ StatusOr<GenerationCall> GenerateService::MakeCall(const grpc::CallbackServerCon
        .fallback_seed = fallback_seed});
   if (!group.ok()) return InvalidArgument(group.error().message);
   call.groups.push_back(*std::move(group));
+  SetGrammar(fields, &call);
   return call;
 }
 

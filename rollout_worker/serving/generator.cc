@@ -26,7 +26,12 @@ CallFailure ToFailure(const Status& status) {
 }  // namespace
 
 Generator::Generator(const GeneratorOptions& options, ServingMetrics& metrics, const Clock& clock)
-    : options_(options), metrics_(metrics), clock_(clock), thread_([this] { DeliveryLoop(); }) {}
+    : options_(options),
+      metrics_(metrics),
+      clock_(clock),
+      // Every admitted call may wait for it.
+      grammar_thread_(MakeThreadPool(1, static_cast<size_t>(options.max_open_samples))),
+      thread_([this] { DeliveryLoop(); }) {}
 
 Generator::~Generator() { Stop(); }
 
@@ -60,7 +65,9 @@ StatusOr<uint64_t> Generator::Start(GenerationCall call) {
   }
   const std::shared_ptr<ServedPolicy> policy = call.model->policy;
   const absl::Time deadline = call.deadline;
+  const bool makes_grammar = call.make_grammar != nullptr;
   uint64_t id = 0;
+  Status queued;
   {
     MutexLock lock(mu_);
     if (is_draining_) return Unavailable("the service is shutting down");
@@ -80,6 +87,7 @@ StatusOr<uint64_t> Generator::Start(GenerationCall call) {
     open.deadline = deadline;
     open.num_open = num_samples;
     open.groups = std::move(call.groups);
+    open.make_grammar = std::move(call.make_grammar);
     for (size_t i = 0; i < open.groups.size(); ++i) {
       GroupRequest& group = open.groups[i];
       group.group_id = next_group_++;
@@ -90,9 +98,40 @@ StatusOr<uint64_t> Generator::Start(GenerationCall call) {
       known.max_tokens = group.max_new_tokens;
       known.last_token.assign(group.stream_keys.size(), absl::InfinitePast());
     }
+    if (makes_grammar) queued = grammar_thread_->Schedule([this, id] { MakeGrammar(id); });
+  }
+  if (!queued.ok()) {
+    FailCall(id, ResourceExhausted("the service is busy compiling grammars; try again later"));
+  } else if (!makes_grammar) {
+    Acquire(id, policy, deadline);
+  }
+  return id;
+}
+
+void Generator::MakeGrammar(uint64_t id) {
+  std::function<StatusOr<std::shared_ptr<const TokenGrammar>>()> make_grammar;
+  absl::Time deadline;
+  {
+    MutexLock lock(mu_);
+    const auto it = calls_.find(id);
+    if (it == calls_.end()) return;
+    make_grammar = std::move(it->second.make_grammar);
+    deadline = it->second.deadline;
+  }
+  if (clock_.Now() >= deadline) {
+    return FailCall(id, DeadlineExceeded("the grammar was not compiled in time"));
+  }
+  const StatusOr<std::shared_ptr<const TokenGrammar>> grammar = make_grammar();
+  if (!grammar.ok()) return FailCall(id, grammar.status());
+  std::shared_ptr<ServedPolicy> policy;
+  {
+    MutexLock lock(mu_);
+    const auto it = calls_.find(id);
+    if (it == calls_.end()) return;
+    for (GroupRequest& group : it->second.groups) group.grammar = *grammar;
+    policy = it->second.model->policy;
   }
   Acquire(id, policy, deadline);
-  return id;
 }
 
 void Generator::Acquire(uint64_t id, const std::shared_ptr<ServedPolicy>& policy,
@@ -309,13 +348,17 @@ void Generator::Drain(absl::Duration patience) {
 }
 
 void Generator::Stop() {
+  std::unique_ptr<Executor> grammar_thread;
   {
     MutexLock lock(mu_);
     is_draining_ = true;
     is_stopping_ = true;
     loop_ = nullptr;
+    grammar_thread = std::move(grammar_thread_);
     delivery_posted_.NotifyAll();
   }
+  // What it still has finds no call any more, or no loop.
+  grammar_thread.reset();
   if (thread_.joinable()) thread_.join();
 }
 

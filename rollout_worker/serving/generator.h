@@ -5,7 +5,7 @@
 //
 // Threads: Start and Abort come from anywhere, events from the engine's thread; listeners are
 // called on one delivery thread, so that neither the engine nor the network waits for a text to be
-// made.
+// made. Grammars are compiled on a thread of their own, before the weights are acquired.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +23,7 @@
 #include "rollout_worker/serving/metrics.h"
 #include "rollout_worker/serving/served_model.h"
 #include "services/base/runtime/clock.h"
+#include "services/base/runtime/executor.h"
 #include "services/base/status/status.h"
 #include "services/base/sync/mutex.h"
 
@@ -46,6 +47,9 @@ struct GenerationCall {
   std::vector<GroupRequest> groups;
   absl::Time arrival;  // before anything was done for it
   absl::Time deadline = absl::InfiniteFuture();
+  // Compiles the grammar of all groups; empty: they have none, or theirs already. Called once, on a
+  // thread for such work, or not at all. Its error fails the call.
+  std::function<StatusOr<std::shared_ptr<const TokenGrammar>>()> make_grammar;
   std::shared_ptr<GenerationListener> listener;
 };
 
@@ -108,11 +112,13 @@ class Generator {
     ModelId model_id = 0;
     absl::Time arrival;
     absl::Time deadline;
+    std::function<StatusOr<std::shared_ptr<const TokenGrammar>>()> make_grammar;
     size_t num_open = 0;
     int num_acquired = 0;  // times that weights were found
   };
   using Delivery = std::function<void()>;
 
+  void MakeGrammar(uint64_t id) ABSL_LOCKS_EXCLUDED(mu_);
   void Acquire(uint64_t id, const std::shared_ptr<ServedPolicy>& policy, absl::Time deadline);
   void OnAcquired(uint64_t id, const StatusOr<ModelId>& model) ABSL_LOCKS_EXCLUDED(mu_);
   void OnTokens(std::vector<StreamedTokens> tokens) ABSL_LOCKS_EXCLUDED(mu_);
@@ -143,6 +149,7 @@ class Generator {
   uint64_t next_group_ ABSL_GUARDED_BY(mu_) = kFirstGeneratorGroup;
   bool is_draining_ ABSL_GUARDED_BY(mu_) = false;
   bool is_stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::unique_ptr<Executor> grammar_thread_ ABSL_GUARDED_BY(mu_);  // null: stopped
 
   std::jthread thread_;  // last: starts when everything above exists
 };

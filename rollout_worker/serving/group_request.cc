@@ -23,9 +23,6 @@ std::optional<ApiError> FindUnsupported(const SamplingFields& fields,
   const auto refuse = [](const char* field) {
     return BadField(field, fmt::format("'{}' is not supported by this engine", field));
   };
-  if (fields.constraint.kind != OutputConstraint::Kind::kNone) {
-    return refuse(fields.constraint.field.c_str());
-  }
   if (!fields.cache_salt.empty()) return refuse("cache_salt");
   if (fields.prompt_logprobs) return refuse("prompt_logprobs");
   if (options.wants_prompt_logprobs) {
@@ -50,6 +47,7 @@ SamplingLaw MakeLaw(const GenerationDefaults& defaults, const SamplingFields& fi
     law.logit_bias.push_back({token, static_cast<float>(bias)});
   }
   law.allowed_token_ids = fields.allowed_token_ids;
+  law.banned_token_ids = fields.banned_token_ids;
   law.min_new_tokens = fields.min_tokens;
   // Dividing by less would leave nothing but the most likely token.
   if (law.temperature < 1e-6) law.temperature = 0;
@@ -71,6 +69,18 @@ std::optional<ApiError> CheckLength(const ServedModel& model, const SamplingFiel
 }
 
 }  // namespace
+
+void SetGrammar(const SamplingFields& fields, GenerationCall* call) {
+  if (fields.constraint.kind == OutputConstraint::Kind::kNone) return;
+  const std::vector<int32_t> stops = StopTokens(*call->model, fields);
+  if (const auto grammar = call->model->grammars->Find(fields.constraint, stops)) {
+    for (GroupRequest& group : call->groups) group.grammar = grammar;
+    return;
+  }
+  call->make_grammar = [cache = call->model->grammars, constraint = fields.constraint, stops] {
+    return cache->Get(constraint, stops);
+  };
+}
 
 std::vector<int32_t> StopTokens(const ServedModel& model, const SamplingFields& fields) {
   std::vector<int32_t> stops = fields.stop_token_ids;

@@ -9,6 +9,7 @@
 #include "rollout_worker/serving/api/api_error.h"
 #include "rollout_worker/serving/api/sampling_fields.h"
 #include "rollout_worker/serving/completion_text.h"
+#include "rollout_worker/serving/generator.h"
 #include "rollout_worker/serving/served_model.h"
 
 namespace rollcall {
@@ -27,6 +28,10 @@ struct GroupRequestOptions {
 ApiResult<GroupRequest> MakeGroupRequest(const ServedModel& model, const SamplingFields& fields,
                                          std::vector<int32_t> prompt,
                                          const GroupRequestOptions& options);
+
+// Gives all groups of the call the grammar of the request, or has the generator compile it; nothing
+// happens when the request has none. The error of a grammar is kInvalidArgument.
+void SetGrammar(const SamplingFields& fields, GenerationCall* call);
 
 // Token ids that end a completion, and those of them that are not shown.
 std::vector<int32_t> StopTokens(const ServedModel& model, const SamplingFields& fields);

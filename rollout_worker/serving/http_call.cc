@@ -62,6 +62,7 @@ ApiResult<GenerationCall> HttpCall::MakeCall() const {
     if (!group.ok()) return group.error();
     call.groups.push_back(*std::move(group));
   }
+  SetGrammar(options_.sampling, &call);
   return call;
 }
 
@@ -126,6 +127,10 @@ void HttpCall::OnTokens(int32_t group, const StreamedTokens& tokens) {
 
 void HttpCall::OnSample(int32_t group, const CompletedSample& sample) {
   if (is_over_) return;
+  if (sample.status.code() == StatusCode::kFailedPrecondition) {
+    // What the request asks for, taken together, leaves no token to sample.
+    return OnFailed(InvalidArgument(Message(sample.status)));
+  }
   if (!sample.status.ok()) return OnFailed(sample.status);
   const size_t place = Place(group, sample.index);
   const auto prompt = static_cast<size_t>(group);
@@ -206,7 +211,10 @@ UsageCounts HttpCall::Usage() const {
 
 void HttpCall::OnFailed(const Status& status) {
   if (std::exchange(is_over_, true)) return;
-  const ApiError error = ToApiError(status);
+  ApiError error = ToApiError(status);
+  // Everything else of a request was checked before it began.
+  if (status.code() == StatusCode::kInvalidArgument)
+    error.param = options_.sampling.constraint.field;
   if (!is_streaming_) {
     HttpResponse response = ErrorResponse(error);
     response.headers.insert(response.headers.end(), options_.headers.begin(),

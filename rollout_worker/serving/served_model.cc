@@ -80,6 +80,7 @@ StatusOr<ServedModel> ReadServedModel(const std::string& directory, const ModelC
   ROLLCALL_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(directory));
   ROLLCALL_RETURN_IF_ERROR(CheckTokenizerFits(*model.tokenizer, config.vocab_size));
   ROLLCALL_RETURN_IF_ERROR(ReadGenerationConfig(directory, &model));
+  model.grammars = std::make_shared<GrammarCache>(model.tokenizer, config.vocab_size);
   StatusOr<ChatTemplates> templates = LoadChatTemplates(directory);
   if (templates.ok()) {
     model.chat_templates = *std::move(templates);

@@ -11,6 +11,7 @@
 
 #include "absl/time/time.h"
 #include "rollout_worker/kv_cache/prefix_index.h"
+#include "rollout_worker/serving/grammar_cache.h"
 #include "services/base/status/status.h"
 #include "services/common/template/chat_template.h"
 #include "services/common/text/tokenizer.h"
@@ -40,7 +41,7 @@ struct GenerationDefaults {
   std::optional<double> repetition_penalty;
 };
 
-// Immutable.
+// Immutable, but for what `policy` and `grammars` learn.
 struct ServedModel {
   std::string name;
   absl::Time created;
@@ -51,6 +52,7 @@ struct ServedModel {
   std::vector<int32_t> eos_token_ids;
   GenerationDefaults defaults;
   std::shared_ptr<ServedPolicy> policy;
+  std::shared_ptr<GrammarCache> grammars;
 };
 
 // Reads tokenizer, chat templates and generation settings of a model directory; `policy` stays

@@ -25,6 +25,8 @@ struct GrammarThreads {
 class LazyDfa {
  public:
   static constexpr int32_t kDead = -1;
+  // Its transitions, and some for its threads.
+  static constexpr size_t kStateBytes = 256 * sizeof(int32_t) + 256;
 
   // The automaton is borrowed.
   explicit LazyDfa(const ByteAutomaton& automaton) : automaton_(automaton) {}

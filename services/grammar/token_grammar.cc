@@ -27,6 +27,11 @@ size_t TokenGrammar::num_kept_states() const {
   return dfa_->size();
 }
 
+size_t TokenGrammar::kept_bytes() const {
+  MutexLock lock(mu_);
+  return dfa_->size() * LazyDfa::kStateBytes + masks_.size() * mask_words() * sizeof(uint64_t);
+}
+
 void TokenGrammar::Bound() const {
   if (dfa_->size() <= kMaxKeptStates &&
       masks_.size() * mask_words() * sizeof(uint64_t) <= kMaxKeptMaskBytes) {

@@ -38,6 +38,8 @@ class TokenGrammar {
 
   int64_t vocab_size() const { return tokens_->vocab_size(); }
   size_t num_kept_states() const ABSL_LOCKS_EXCLUDED(mu_);
+  // What was learnt takes about so much memory.
+  size_t kept_bytes() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   friend class GrammarState;

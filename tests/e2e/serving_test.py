@@ -247,6 +247,68 @@ class ServingTest(unittest.TestCase):
             model='tiny', messages=messages, max_tokens=1, tools=tools)
         self.assertEqual(with_tools.usage.prompt_tokens, len(prompt) + len('[tools:1]'))
 
+    # --- what completions must be --------------------------------------------------------------
+
+    SCHEMA = {'type': 'object', 'properties': {
+        'name': {'type': 'string', 'maxLength': 8},
+        'age': {'type': 'integer', 'minimum': 0, 'maximum': 150},
+        'tags': {'type': 'array', 'items': {'enum': ['a', 'b', 'c']}, 'maxItems': 3},
+        'parent': {'anyOf': [{'type': 'null'}, {'type': 'boolean'}]}},
+        'required': ['name', 'age', 'tags', 'parent'], 'additionalProperties': False}
+
+    def assert_of_schema(self, text):
+        value = json.loads(text)
+        self.assertEqual(list(value), ['name', 'age', 'tags', 'parent'])
+        self.assertLessEqual(len(value['name']), 8)
+        self.assertIn(value['age'], range(151))
+        self.assertTrue(set(value['tags']) <= {'a', 'b', 'c'} and len(value['tags']) <= 3, text)
+        self.assertIn(value['parent'], (None, True, False))
+
+    def test_response_format_gives_json_of_the_schema(self):
+        options = {'model': 'tiny', 'messages': [{'role': 'user', 'content': 'Who?'}],
+                   'max_tokens': 1000, 'seed': 3,
+                   'response_format': {'type': 'json_schema',
+                                       'json_schema': {'name': 'person', 'schema': self.SCHEMA}}}
+        answer = self.openai.chat.completions.create(n=8, **options)
+        for choice in answer.choices:
+            self.assertEqual(choice.finish_reason, 'stop')
+            self.assert_of_schema(choice.message.content)
+        self.assertGreater(len({choice.message.content for choice in answer.choices}), 4)
+        pieces = self.openai.chat.completions.create(stream=True, **options)
+        self.assertEqual(''.join(piece.choices[0].delta.content or '' for piece in pieces),
+                         answer.choices[0].message.content)
+
+    def test_response_format_json_object(self):
+        # A random model writes endless strings: what there is, is the begin of an object.
+        answer = self.openai.chat.completions.create(
+            model='tiny', messages=[{'role': 'user', 'content': 'x'}], max_tokens=200, n=16, seed=1,
+            response_format={'type': 'json_object'}, logit_bias={'125': 20, '34': 20})
+        ended = [c.message.content for c in answer.choices if c.finish_reason == 'stop']
+        self.assertGreater(len(ended), 0)
+        for choice in answer.choices:
+            self.assertTrue(choice.message.content.startswith('{'), choice.message.content)
+        for text in ended:
+            self.assertIsInstance(json.loads(text), dict)
+
+    def test_grammars_by_vllm_names(self):
+        pattern = r'(yes|no), \d{1,3}\.'
+        for field in ({'guided_regex': pattern}, {'structured_outputs': {'regex': pattern}}):
+            for choice in self.complete(n=4, max_tokens=50, seed=2, extra=field).choices:
+                self.assertRegex(choice.text, f'^{pattern}$')
+                self.assertEqual(choice.finish_reason, 'stop')
+        for field in ({'guided_json': self.SCHEMA}, {'guided_json': json.dumps(self.SCHEMA)},
+                      {'structured_outputs': {'json': self.SCHEMA}}):
+            self.assert_of_schema(self.complete(max_tokens=1000, seed=2, extra=field).choices[0].text)
+
+    def test_many_grammars_at_once(self):
+        def complete(i):
+            return self.complete(max_tokens=64, seed=i, extra={
+                'guided_regex': '[a-z]{%d}%d' % (i % 40 + 1, i)}).choices[0].text
+
+        with concurrent.futures.ThreadPoolExecutor(32) as pool:
+            for i, text in enumerate(pool.map(complete, range(200))):
+                self.assertRegex(text, '^[a-z]{%d}%d$' % (i % 40 + 1, i))
+
     def test_tokenize(self):
         _, _, body = self.worker.ask('POST', '/tokenize', {'prompt': 'hé'})
         self.assertEqual(json.loads(body)['tokens'], list('hé'.encode()))
@@ -272,6 +334,16 @@ class ServingTest(unittest.TestCase):
             ({'prompt': ''}, 400, 'prompt'),
             ({}, 400, 'prompt'),
             ({'prompt': 'a', 'model': 'other'}, 404, 'model'),
+            ({'prompt': 'a', 'guided_regex': '(a'}, 400, 'guided_regex'),
+            ({'prompt': 'a', 'guided_regex': 'a{9999}' * 20}, 400, 'guided_regex'),
+            ({'prompt': 'a', 'guided_regex': 'a' * 70000}, 400, 'guided_regex'),
+            ({'prompt': 'a', 'guided_json': {'not': {}}}, 400, 'guided_json'),
+            ({'prompt': 'a', 'guided_json': '{'}, 400, 'guided_json'),
+            ({'prompt': 'a', 'structured_outputs': {'regex': '(?=a)'}, 'stream': True},
+             400, 'structured_outputs.regex'),
+            ({'prompt': 'a', 'response_format': {'type': 'json_schema', 'json_schema': {
+                'name': 'x', 'schema': {'type': 'number', 'multipleOf': 2}}}}, 400, 'response_format'),
+            ({'prompt': 'a', 'guided_regex': 'b', 'allowed_token_ids': [97]}, 400, 'guided_regex'),
         ]
         for body, wanted, param in cases:
             status, _, text = self.worker.ask('POST', '/v1/completions', body)

@@ -117,7 +117,9 @@ void ReadConstraint(FieldReader& reader, SamplingFields* fields) {
   read(reader, "guided_json", "guided_regex");
   if (const RowJson* structured = reader.Object("structured_outputs")) {
     FieldReader inner(*structured);
+    const int num_others = num_constraints;
     read(inner, "json", "regex");
+    if (num_constraints > num_others) fields->constraint.field.insert(0, "structured_outputs.");
     if (inner.error()) reader.Fail("structured_outputs", inner.error()->message);
     for (const std::string& name : inner.UnknownFields()) {
       reader.Fail("structured_outputs", "'structured_outputs." + name + "' is not supported");

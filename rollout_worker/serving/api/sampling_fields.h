@@ -31,6 +31,7 @@ struct SamplingFields {
   double frequency_penalty = 0.0;                      // [-2, 2]
   std::vector<std::pair<int32_t, double>> logit_bias;  // by token, [-100, 100]
   std::vector<int32_t> allowed_token_ids;              // empty: all
+  std::vector<int32_t> banned_token_ids;               // not a field of HTTP
   OutputConstraint constraint;
 
   int32_t n = 1;

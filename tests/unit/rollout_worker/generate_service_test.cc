@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -177,6 +178,85 @@ TEST_CASE("GenerateService: the law's options act") {
   REQUIRE_OK_AND_ASSIGN(const auto stopped, fixture.Generate(request));
   CHECK(stopped.samples(0).token_ids_size() == 1);
   CHECK(stopped.samples(0).finish_reason() == v1::FINISH_REASON_STOP);
+}
+
+std::string TextOf(const v1::GeneratedTokens& sample) {
+  std::string text;
+  for (const int32_t token : sample.token_ids()) {
+    if (token < 256) text += static_cast<char>(token);
+  }
+  return text;
+}
+
+TEST_CASE("GenerateService: completions are of the grammar that is asked for") {
+  Fixture fixture;
+  v1::GenerateRequest request = Request(4, 40);
+  request.set_stops_at_end_tokens(true);
+  request.mutable_sampling()->mutable_grammar()->set_regex("(ab|c){3,6};");
+  std::string first;
+  // Compiled the first time, found the second time.
+  for (int round = 0; round < 2; ++round) {
+    REQUIRE_OK_AND_ASSIGN(const auto response, fixture.Generate(request));
+    std::string all;
+    for (const v1::GeneratedTokens& sample : response.samples()) {
+      const std::string text = TextOf(sample);
+      INFO(text);
+      CHECK(sample.finish_reason() == v1::FINISH_REASON_STOP);
+      CHECK(sample.token_ids(sample.token_ids_size() - 1) == 256);
+      CHECK(std::regex_match(text, std::regex("(ab|c){3,6};")));
+      all += text;
+    }
+    if (round == 0) first = all;
+    CHECK(all == first);
+  }
+  request.mutable_sampling()->mutable_grammar()->set_json_schema(R"({"enum": [17, "x"]})");
+  REQUIRE_OK_AND_ASSIGN(const auto response, fixture.Generate(request));
+  for (const v1::GeneratedTokens& sample : response.samples()) {
+    const std::string text = TextOf(sample);
+    CHECK((text == "17" || text == "\"x\""));
+  }
+  // Without a stop token it ends where nothing can follow.
+  request.set_stops_at_end_tokens(false);
+  REQUIRE_OK_AND_ASSIGN(const auto whole, fixture.Generate(request));
+  for (const v1::GeneratedTokens& sample : whole.samples()) {
+    CHECK(sample.finish_reason() == v1::FINISH_REASON_STOP);
+    const std::string text = TextOf(sample);
+    CHECK((text == "17" || text == "\"x\""));
+  }
+}
+
+TEST_CASE("GenerateService: a stream is of its grammar too, and banned tokens do not come") {
+  Fixture fixture;
+  v1::GenerateRequest request = Request(1, 40);
+  request.mutable_sampling()->mutable_grammar()->set_regex("[a-c]{30}");
+  request.mutable_sampling()->add_banned_token_ids('b');
+  grpc::ClientContext context;
+  const auto reader = fixture.stub->GenerateStream(&context, request);
+  std::string text;
+  for (v1::GeneratedTokens piece; reader->Read(&piece);) text += TextOf(piece);
+  REQUIRE(reader->Finish().ok());
+  CHECK(std::regex_match(text, std::regex("[ac]{30}")));
+  request = Request(1, 40);
+  for (int32_t token = 0; token < 257; ++token) {
+    if (token != 7) request.mutable_sampling()->add_banned_token_ids(token);
+  }
+  REQUIRE_OK_AND_ASSIGN(const auto rest, fixture.Generate(request));
+  CHECK(ToVector(rest.samples(0).token_ids()) == std::vector<int32_t>(40, 7));
+}
+
+TEST_CASE("GenerateService: a grammar that cannot be met is the request's fault") {
+  Fixture fixture;
+  v1::GenerateRequest request = Request(1, 5);
+  request.mutable_sampling()->mutable_grammar()->set_regex("(a");
+  const Status wrong = fixture.Generate(request).status();
+  CHECK(wrong.code() == StatusCode::kInvalidArgument);
+  CHECK(Message(wrong).find("'sampling.grammar.regex': ") == 0);
+  request.mutable_sampling()->mutable_grammar()->clear_regex();
+  CHECK(fixture.Generate(request).status().code() == StatusCode::kInvalidArgument);
+  request.mutable_sampling()->mutable_grammar()->set_regex("a");
+  request.mutable_sampling()->add_banned_token_ids('a');
+  CHECK(fixture.Generate(request).status().code() == StatusCode::kFailedPrecondition);
+  CHECK(fixture.WaitUntilIdle());
 }
 
 TEST_CASE("GenerateService: what is wrong is named") {

@@ -168,6 +168,12 @@ TEST_CASE("ParseCompletionRequest: response_format becomes a constraint") {
       R"({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "integer"}}})");
   CHECK(schema.kind == OutputConstraint::Kind::kJsonSchema);
   CHECK(schema.text == R"({"type":"integer"})");
+  CHECK(schema.field == "response_format");
+  const OutputConstraint regex =
+      Parse(R"({"prompt": "a", "structured_outputs": {"regex": "a+"}})").sampling.constraint;
+  CHECK(regex.kind == OutputConstraint::Kind::kRegex);
+  CHECK(regex.text == "a+");
+  CHECK(regex.field == "structured_outputs.regex");
 }
 
 TEST_CASE("ParseChatRequest: messages are made ready for a template") {

@@ -1,158 +1,15 @@
 // Attention for one instruction set; see kernels/attention.h. A row is one query of one query head;
-// up to four rows are computed side by side. Rows of one tile share their kv head where there are
-// enough of them (prefill, training, large groups); else, in a decode step, they come from
-// different kv heads, because a single row would wait for every addition.
+// up to four rows are computed side by side. Neighbours in a tile share their kv head, and what is
+// read of it: all of them where there are enough (prefill, training, large groups); else, in a
+// decode step, a tile has several kv heads, because a single row would wait for every addition.
 #pragma once
 
-#include "services/model/kernels/attention.h"
-#include "services/model/kernels/cpu/bfloat16_body.h"
-#include "services/model/kernels/cpu/lanes_body.h"
+#include "services/model/kernels/cpu/attention_scores_body.h"
 #include "services/model/kernels/cpu/math_body.h"
 
 namespace rollcall::ROLLCALL_ISA {
 
-#if defined(__AVX512F__)
-constexpr int kScoreChunks = 4;  // of sixteen keys, side by side
-#else
-constexpr int kScoreChunks = 1;
-#endif
-constexpr int kScoreRows = 4;
-
-static int64_t RoundUpToLanes(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
-
-// Who the rows of a tile are.
-struct Row {
-  const float* q;
-  float* out;
-  float* stats;        // or null
-  float* received;     // or null
-  ptrdiff_t k_offset;  // of the row's kv head in a block
-  ptrdiff_t v_offset;
-  int64_t first_key;  // of its window
-  int64_t num_keys;   // counted from the start of the sequence
-};
-
-enum class KvHead { kShared, kOwn };
-
-// Numbers of a key or value that one lane holds.
-struct PlainKv {
-  static constexpr int kPerLane = 1;
-  ROLLCALL_INLINE F32x16 Number(F32x16 lanes, int) { return lanes; }
-};
-struct PairKv {
-  static constexpr int kPerLane = 2;
-  ROLLCALL_INLINE F32x16 Number(F32x16 lanes, int n) {
-    return n == 0 ? FirstOfPairs(lanes) : SecondOfPairs(lanes);
-  }
-};
-
-struct Chunk {
-  const float* keys;  // of kv head 0: rows of sixteen keys, block_size apart, one for each lane
-  float* scores;      // of the first row; the next row is scores_stride further
-  int64_t count;      // keys to read and write, 1..16
-};
-
-// Adds kNumbers products of each key's lane d.
-template <typename Kv, int kNumbers, int R, int C, KvHead kHead, bool kPartial>
-ROLLCALL_INLINE void ScoreStep(const Row* rows, const Chunk* chunks, int64_t d,
-                               ptrdiff_t key_stride, F32x16 (&acc)[R][C]) {
-  const auto load = [&](int r, int c) __attribute__((always_inline)) {
-    const float* p = chunks[c].keys + rows[r].k_offset + d * key_stride;
-    return kPartial ? LoadFirst(p, chunks[c].count) : Load(p);
-  };
-  F32x16 shared[C];
-  if (kHead == KvHead::kShared) {
-#pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) shared[c] = load(0, c);
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-    F32x16 own[C];
-    if (kHead == KvHead::kOwn) {
-#pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) own[c] = load(r, c);
-    }
-#pragma GCC unroll 2
-    for (int n = 0; n < kNumbers; ++n) {
-      const F32x16 q = Set(rows[r].q[d * Kv::kPerLane + n]);
-#pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) {
-        const F32x16 lanes = kHead == KvHead::kShared ? shared[c] : own[c];
-        acc[r][c] = Fma(q, Kv::Number(lanes, n), acc[r][c]);
-      }
-    }
-  }
-}
-
-template <typename Kv, int R, int C, KvHead kHead, bool kPartial>
-ROLLCALL_INLINE void ScoreTile(const Row* rows, const Chunk* chunks, int64_t head_dim,
-                               ptrdiff_t key_stride, ptrdiff_t scores_stride) {
-  F32x16 acc[R][C];
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) acc[r][c] = Set(0.0F);
-  }
-  int64_t d = 0;
-  for (; (d + 1) * Kv::kPerLane <= head_dim; ++d) {
-    ScoreStep<Kv, Kv::kPerLane, R, C, kHead, kPartial>(rows, chunks, d, key_stride, acc);
-  }
-  if (d * Kv::kPerLane < head_dim) {
-    ScoreStep<Kv, 1, R, C, kHead, kPartial>(rows, chunks, d, key_stride, acc);
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) {
-      float* p = chunks[c].scores + r * scores_stride;
-      if (kPartial) {
-        StoreFirst(p, chunks[c].count, acc[r][c]);
-      } else {
-        Store(p, acc[r][c]);
-      }
-    }
-  }
-}
-
-// The part of a block that a walk over the keys from `begin` on visits.
-struct BlockWalk {
-  int64_t first;   // position of the block's first key
-  int64_t offset;  // where the walk enters the block
-};
-
-static BlockWalk FirstBlock(int64_t begin, int64_t block_size) {
-  const int64_t first = begin / block_size * block_size;
-  return {first, begin - first};
-}
-
-// Scores of R rows against keys begin .. num_keys-1, and some before them; `begin` is a multiple
-// of sixteen. Where a block is a multiple of sixteen, whole
-// vectors are read and written past the last key: into the block's padding and the row's padding.
-template <typename Kv, int R, KvHead kHead, bool kPartial>
-static void Scores(const AttentionArgs& args, const Row* rows, int64_t begin, int64_t num_keys,
-                   float* scores, ptrdiff_t scores_stride) {
-  Chunk chunks[kScoreChunks];
-  int filled = 0;
-  const BlockWalk walk = FirstBlock(begin, args.block_size);
-  for (int64_t first = walk.first; first < num_keys; first += args.block_size) {
-    const float* block = args.k_blocks[first / args.block_size];
-    const int64_t left = num_keys - first;
-    const int64_t in_block = left < args.block_size ? left : args.block_size;
-    const int64_t start = first == walk.first ? walk.offset / kLanes * kLanes : 0;
-    for (int64_t offset = start; offset < in_block; offset += kLanes) {
-      const int64_t room = args.block_size - offset;
-      chunks[filled++] = {block + offset, scores + first + offset, room < kLanes ? room : kLanes};
-      if (filled < kScoreChunks) continue;
-      ScoreTile<Kv, R, kScoreChunks, kHead, kPartial>(rows, chunks, args.head_dim, args.block_size,
-                                                      scores_stride);
-      filled = 0;
-    }
-  }
-  for (int c = 0; c < filled; ++c) {
-    ScoreTile<Kv, R, 1, kHead, kPartial>(rows, chunks + c, args.head_dim, args.block_size,
-                                         scores_stride);
-  }
-}
+constexpr int64_t kValuesAhead = 32;
 
 struct RowStats {
   float max;
@@ -205,7 +62,7 @@ struct ValuePlace {
 
 // out = (sum over keys j from `begin` of weights[j] * v[j]) * inverse_sum for V vectors of lanes of
 // the head dimension. Lane i of a vector of pairs holds numbers i and half + i.
-template <typename Kv, int R, int V, KvHead kHead, bool kPartial>
+template <typename Kv, int R, int S, int V, bool kPartial>
 ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const Row* rows, const RowStats* stats,
                                const float* weights, ptrdiff_t weights_stride, int64_t begin,
                                int64_t num_keys, ValuePlace place) {
@@ -231,20 +88,27 @@ ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const Row* rows, const
         args.v_blocks[first / args.block_size] + place.first / N + start * args.v_stride;
     const int64_t left = num_keys - first;
     const int64_t in_block = left < args.block_size ? left : args.block_size;
-    for (int64_t j = start; j < in_block; ++j, values += args.v_stride) {
-      F32x16 shared[V];
-      if (kHead == KvHead::kShared) {
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) shared[v] = load(values, 0, v);
-      }
+    const int64_t later = first + kValuesAhead;
+    const float* ahead = values;
+    if (later < num_keys) ahead = args.v_blocks[later / args.block_size] + place.first / N;
+    for (int64_t j = start; j < in_block; ++j, values += args.v_stride, ahead += args.v_stride) {
+      F32x16 value[V];
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
+        if (r % S == 0) {
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) {
+            value[v] = load(values, r, v);
+            __builtin_prefetch(ahead + rows[r].v_offset + v * kLanes, 0, 2);
+          }
+        }
         const F32x16 weight = Set(weights[r * weights_stride + first + j]);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-          const F32x16 own = kHead == KvHead::kShared ? shared[v] : load(values, r, v);
 #pragma GCC unroll 2
-          for (int n = 0; n < N; ++n) acc[r][v][n] = Fma(weight, Kv::Number(own, n), acc[r][v][n]);
+          for (int n = 0; n < N; ++n) {
+            acc[r][v][n] = Fma(weight, Kv::Number(value[v], n), acc[r][v][n]);
+          }
         }
       }
     }
@@ -270,7 +134,7 @@ ROLLCALL_INLINE void ValueTile(const AttentionArgs& args, const Row* rows, const
   }
 }
 
-template <typename Kv, int R, KvHead kHead>
+template <typename Kv, int R, int S>
 static void AttendTile(const AttentionArgs& args, const Row* rows, ptrdiff_t scores_stride) {
   int64_t num_keys = 0;
   int64_t first_key = rows[0].first_key;
@@ -280,9 +144,9 @@ static void AttendTile(const AttentionArgs& args, const Row* rows, ptrdiff_t sco
   }
   const int64_t begin = first_key / kLanes * kLanes;
   if (args.block_size % kLanes == 0) {
-    Scores<Kv, R, kHead, false>(args, rows, begin, num_keys, args.scratch, scores_stride);
+    Scores<Kv, R, S, false>(args, rows, begin, num_keys, args.scratch, scores_stride);
   } else {
-    Scores<Kv, R, kHead, true>(args, rows, begin, num_keys, args.scratch, scores_stride);
+    Scores<Kv, R, S, true>(args, rows, begin, num_keys, args.scratch, scores_stride);
   }
   RowStats stats[R];
   for (int r = 0; r < R; ++r) {
@@ -309,8 +173,8 @@ static void AttendTile(const AttentionArgs& args, const Row* rows, ptrdiff_t sco
     }
   }
   const auto values = [&]<int V, bool kPartial>(ValuePlace place) {
-    ValueTile<Kv, R, V, kHead, kPartial>(args, rows, stats, args.scratch, scores_stride, begin,
-                                         num_keys, place);
+    ValueTile<Kv, R, S, V, kPartial>(args, rows, stats, args.scratch, scores_stride, begin,
+                                     num_keys, place);
   };
   constexpr int64_t kVector = kLanes * Kv::kPerLane;
   int64_t d = 0;
@@ -330,13 +194,24 @@ static void AttendTile(const AttentionArgs& args, const Row* rows, ptrdiff_t sco
   if (d < args.head_dim) values.template operator()<1, true>({d, args.head_dim - d});
 }
 
-template <typename Kv, KvHead kHead>
-static void AttendRows(const AttentionArgs& args, const Row* rows, int64_t count,
-                       ptrdiff_t scores_stride) {
-  if (count == 4) AttendTile<Kv, 4, kHead>(args, rows, scores_stride);
-  if (count == 3) AttendTile<Kv, 3, kHead>(args, rows, scores_stride);
-  if (count == 2) AttendTile<Kv, 2, kHead>(args, rows, scores_stride);
-  if (count == 1) AttendTile<Kv, 1, kHead>(args, rows, scores_stride);
+// Rows that all share a kv head.
+template <typename Kv>
+static void AttendShared(const AttentionArgs& args, const Row* rows, int64_t count,
+                         ptrdiff_t scores_stride) {
+  if (count == 4) AttendTile<Kv, 4, 4>(args, rows, scores_stride);
+  if (count == 3) AttendTile<Kv, 3, 3>(args, rows, scores_stride);
+  if (count == 2) AttendTile<Kv, 2, 2>(args, rows, scores_stride);
+  if (count == 1) AttendTile<Kv, 1, 1>(args, rows, scores_stride);
+}
+
+// Rows of several kv heads.
+template <typename Kv>
+static void AttendOwn(const AttentionArgs& args, const Row* rows, int64_t count,
+                      ptrdiff_t scores_stride) {
+  if (count == 4) AttendTile<Kv, 4, 1>(args, rows, scores_stride);
+  if (count == 3) AttendTile<Kv, 3, 1>(args, rows, scores_stride);
+  if (count == 2) AttendTile<Kv, 2, 1>(args, rows, scores_stride);
+  if (count == 1) AttendTile<Kv, 1, 1>(args, rows, scores_stride);
 }
 
 static Row MakeRow(const AttentionArgs& args, int64_t query, int64_t head) {
@@ -359,16 +234,25 @@ static void Attend(const AttentionArgs& args) {
   const int64_t group = args.num_heads / args.num_kv_heads;
   Row rows[kScoreRows];
   int count = 0;
-  if (args.num_queries * group < kScoreRows) {
+  if (args.num_queries * group < 3) {
+    const bool is_paired = group == 2;
     for (int64_t query = 0; query < args.num_queries; ++query) {
       for (int64_t head = 0; head < args.num_heads; ++head) {
         rows[count++] = MakeRow(args, query, head);
         if (count < kScoreRows) continue;
-        AttendRows<Kv, KvHead::kOwn>(args, rows, count, scores_stride);
+        if (is_paired) {
+          AttendTile<Kv, 4, 2>(args, rows, scores_stride);
+        } else {
+          AttendTile<Kv, 4, 1>(args, rows, scores_stride);
+        }
         count = 0;
       }
     }
-    AttendRows<Kv, KvHead::kOwn>(args, rows, count, scores_stride);
+    if (is_paired) {
+      AttendShared<Kv>(args, rows, count, scores_stride);  // of the last head
+    } else {
+      AttendOwn<Kv>(args, rows, count, scores_stride);
+    }
     return;
   }
   for (int64_t kv_head = 0; kv_head < args.num_kv_heads; ++kv_head) {
@@ -376,11 +260,11 @@ static void Attend(const AttentionArgs& args) {
       for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
         rows[count++] = MakeRow(args, query, head);
         if (count < kScoreRows) continue;
-        AttendRows<Kv, KvHead::kShared>(args, rows, count, scores_stride);
+        AttendShared<Kv>(args, rows, count, scores_stride);
         count = 0;
       }
     }
-    AttendRows<Kv, KvHead::kShared>(args, rows, count, scores_stride);
+    AttendShared<Kv>(args, rows, count, scores_stride);
     count = 0;
   }
 }

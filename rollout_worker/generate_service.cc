@@ -234,6 +234,8 @@ SamplingFields ToFields(const v1::GenerateRequest& request) {
   fields.banned_token_ids.assign(sampling.banned_token_ids().begin(),
                                  sampling.banned_token_ids().end());
   fields.constraint = ToConstraint(sampling.grammar());
+  fields.kv_budget = {.num_heavy = sampling.kv_budget().num_heavy(),
+                      .num_recent = sampling.kv_budget().num_recent()};
   fields.min_tokens = sampling.min_new_tokens();
   fields.max_tokens = sampling.max_new_tokens();
   fields.stop_token_ids.assign(sampling.stop_token_ids().begin(), sampling.stop_token_ids().end());
@@ -257,6 +259,12 @@ Status CheckRequest(const v1::GenerateRequest& request) {
   if (request.sampling().has_grammar() &&
       request.sampling().grammar().kind_case() == v1::Grammar::KIND_NOT_SET) {
     return InvalidArgument("sampling.grammar must be a regex or a json_schema");
+  }
+  const v1::KvBudget& budget = request.sampling().kv_budget();
+  if (request.sampling().has_kv_budget() && (budget.num_heavy() < 1 || budget.num_recent() < 1)) {
+    return InvalidArgument(
+        "sampling.kv_budget: num_heavy and num_recent must both be at least 1; leave it out to "
+        "keep every token");
   }
   return OkStatus();
 }

@@ -44,6 +44,8 @@ GroupRequest ToGroupRequest(uint64_t id, ModelId model, const v1::PromptLease& l
   request.law = LawFromParams(sampling);
   request.wants_kept_sets =
       lease.purpose() == v1::SAMPLE_PURPOSE_TRAIN && RestrictsTokens(sampling);
+  request.heavy_hitters = {.num_heavy = sampling.kv_budget().num_heavy(),
+                           .num_recent = sampling.kv_budget().num_recent()};
   request.is_version_pinned = lease.exact_version();
   request.tenant = lease.job_id();
   request.max_new_tokens = sampling.max_new_tokens();

@@ -8,6 +8,7 @@
 #include "rollout_worker/runner/backend.h"
 #include "rollout_worker/runner/decoder_runner.h"
 #include "rollout_worker/scheduler/freeness.h"
+#include "services/model/decoder/kv_budget.h"
 
 namespace rollcall {
 
@@ -18,24 +19,6 @@ int32_t MaxTokens(const GroupRequest& request, const ModelConfig& config) {
   return static_cast<int32_t>(std::min<int64_t>(
       static_cast<int64_t>(request.prompt_token_ids.size()) + request.max_new_tokens,
       config.max_positions));
-}
-
-Status CheckHeavyHitters(const HeavyHitterOptions& options, const ModelConfig& config) {
-  if (options.num_heavy == 0 && options.num_recent == 0) return OkStatus();
-  if (options.num_heavy < 1 || options.num_recent < 1 || options.num_heavy > (1 << 24) ||
-      options.num_recent > (1 << 24)) {
-    return InvalidArgument("a KV budget of " + std::to_string(options.num_heavy) + " heavy and " +
-                           std::to_string(options.num_recent) +
-                           " recent tokens; both must be at least 1");
-  }
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (AttentionOfLayer(config, layer).window > 0) {
-      return InvalidArgument("layer " + std::to_string(layer) +
-                             " of the model sees a sliding window; heavy hitters need the whole "
-                             "context");
-    }
-  }
-  return OkStatus();
 }
 
 }  // namespace
@@ -187,7 +170,7 @@ Status Engine::CheckGroup(const GroupRequest& request) const {
                       "log-probabilities of the prompt are not computed yet");
   }
   const int32_t max_tokens = MaxTokens(request, config_);
-  ROLLCALL_RETURN_IF_ERROR(CheckHeavyHitters(request.heavy_hitters, config_));
+  ROLLCALL_RETURN_IF_ERROR(CheckKvBudget(request.heavy_hitters, config_));
   const int32_t max_slots = request.heavy_hitters.is_on()
                                 ? std::min(max_tokens, std::max(static_cast<int32_t>(num_prompt),
                                                                 request.heavy_hitters.budget() + 1))
@@ -237,6 +220,8 @@ Status Engine::AddGroup(GroupRequest request) {
   const auto model = models_.find(request.model);
   if (model == models_.end()) return NotFound("this version of the weights is not loaded");
   ROLLCALL_RETURN_IF_ERROR(CheckGroup(request));
+  // A budget that covers everything forgets nothing; what it remembers of its slots is not needed.
+  if (request.heavy_hitters.budget() >= MaxTokens(request, config_)) request.heavy_hitters = {};
   Group& group = InsertGroup(std::move(request), &model->second);
   if (group.request.started.empty()) {
     LiveSequence& leader = group.sequences.front();

@@ -136,7 +136,7 @@ void Generator::MakeGrammar(uint64_t id) {
 
 void Generator::Acquire(uint64_t id, const std::shared_ptr<ServedPolicy>& policy,
                         absl::Time deadline) {
-  policy->Acquire(deadline, [this, id](StatusOr<ModelId> model) { OnAcquired(id, model); });
+  policy->Acquire(deadline, [this, id](const StatusOr<ModelId>& model) { OnAcquired(id, model); });
 }
 
 void Generator::OnAcquired(uint64_t id, const StatusOr<ModelId>& model) {

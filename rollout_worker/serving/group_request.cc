@@ -8,6 +8,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "services/base/runtime/random.h"
+#include "services/model/decoder/kv_budget.h"
 
 namespace rollcall {
 namespace {
@@ -116,6 +117,10 @@ ApiResult<GroupRequest> MakeGroupRequest(const ServedModel& model, const Samplin
   if (const Status checked = CheckSamplingLaw(request.law, vocab_size); !checked.ok()) {
     return BadField("", Message(checked));
   }
+  if (const Status checked = CheckKvBudget(fields.kv_budget, model.config); !checked.ok()) {
+    return BadField("kv_budget", Message(checked));
+  }
+  request.heavy_hitters = fields.kv_budget;
   const uint64_t seed = fields.seed.value_or(options.fallback_seed);
   for (int32_t i = 0; i < options.num_samples; ++i) {
     request.stream_keys.push_back(SampleStreamKey(seed, kServingPurpose, 0, 0, i));

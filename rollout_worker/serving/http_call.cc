@@ -213,8 +213,9 @@ void HttpCall::OnFailed(const Status& status) {
   if (std::exchange(is_over_, true)) return;
   ApiError error = ToApiError(status);
   // Everything else of a request was checked before it began.
-  if (status.code() == StatusCode::kInvalidArgument)
+  if (status.code() == StatusCode::kInvalidArgument) {
     error.param = options_.sampling.constraint.field;
+  }
   if (!is_streaming_) {
     HttpResponse response = ErrorResponse(error);
     response.headers.insert(response.headers.end(), options_.headers.begin(),

@@ -15,7 +15,7 @@ rollout:
 reward:
   scorers:
     - {{type: char_accuracy}}
-algorithm: {{preset: grpo}}
+algorithm: {{preset: grpo, correction: {correction}}}
 optimizer: {{learning_rate: 1.0e-3}}
 train: {{total_steps: {steps}, prompts_per_step: 4}}
 '''
@@ -31,9 +31,10 @@ LAWS = {
 
 class Sampling(EndToEndTest):
 
-    def run_job(self, name, law, **options):
+    def run_job(self, name, law, correction='none', **options):
         job_file = self.work / f'{name}.yaml'
-        job_file.write_text(JOB.format(data=RECIPES / 'data', law=law.format(), steps=STEPS))
+        job_file.write_text(JOB.format(data=RECIPES / 'data', law=law.format(), steps=STEPS,
+                                       correction=correction))
         cluster = self.cluster(name, **options)
         if not self.model.exists():
             self.make_model(cluster)
@@ -54,6 +55,16 @@ class Sampling(EndToEndTest):
         law = LAWS['regex']
         self.assertEqual(final_hash(self.run_job('two', law)),
                          final_hash(self.run_job('one', law, rollout_workers=1)))
+
+    def test_a_kv_budget_is_another_law_and_needs_a_correction(self):
+        law = '  kv_budget: {{num_heavy: 2, num_recent: 2}}'
+        status = self.run_job('budget', law, correction='token_truncate')
+        gaps = [line['logprob_gap_max'] for line in metrics_lines(status)
+                if 'logprob_gap_max' in line]
+        self.assertEqual(len(gaps), STEPS)
+        self.assertGreater(min(gaps), 0)
+        with self.assertRaisesRegex(Exception, 'algorithm.correction: rollout.kv_budget'):
+            self.run_job('uncorrected', law)
 
     def test_a_grammar_that_is_wrong_is_refused_at_submission(self):
         with self.assertRaisesRegex(Exception, re.compile('grammar', re.I)):

@@ -300,6 +300,17 @@ class ServingTest(unittest.TestCase):
                       {'structured_outputs': {'json': self.SCHEMA}}):
             self.assert_of_schema(self.complete(max_tokens=1000, seed=2, extra=field).choices[0].text)
 
+    def test_kv_budgets(self):
+        def tokens(**extra):
+            return self.complete('a prompt of some length', max_tokens=200, seed=6, extra={
+                'ignore_eos': True, 'return_token_ids': True} | extra).choices[0].token_ids
+
+        whole = tokens()
+        self.assertEqual(tokens(kv_budget={'num_heavy': 1000, 'num_recent': 1000}), whole)
+        bounded = tokens(kv_budget={'num_heavy': 8, 'num_recent': 8})
+        self.assertEqual(len(bounded), 200)
+        self.assertNotEqual(bounded, whole)
+
     def test_many_grammars_at_once(self):
         def complete(i):
             return self.complete(max_tokens=64, seed=i, extra={
@@ -335,6 +346,7 @@ class ServingTest(unittest.TestCase):
             ({}, 400, 'prompt'),
             ({'prompt': 'a', 'model': 'other'}, 404, 'model'),
             ({'prompt': 'a', 'guided_regex': '(a'}, 400, 'guided_regex'),
+            ({'prompt': 'a', 'kv_budget': {'num_heavy': 8}}, 400, 'kv_budget'),
             ({'prompt': 'a', 'guided_regex': 'a{9999}' * 20}, 400, 'guided_regex'),
             ({'prompt': 'a', 'guided_regex': 'a' * 70000}, 400, 'guided_regex'),
             ({'prompt': 'a', 'guided_json': {'not': {}}}, 400, 'guided_json'),

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <limits>
 
+#include "services/model/decoder/kv_budget.h"
+
 namespace rollcall {
 namespace {
 
@@ -120,13 +122,31 @@ void ReadConstraint(FieldReader& reader, SamplingFields* fields) {
     const int num_others = num_constraints;
     read(inner, "json", "regex");
     if (num_constraints > num_others) fields->constraint.field.insert(0, "structured_outputs.");
-    if (inner.error()) reader.Fail("structured_outputs", inner.error()->message);
+    if (const auto& error = inner.error()) reader.Fail("structured_outputs", error->message);
     for (const std::string& name : inner.UnknownFields()) {
       reader.Fail("structured_outputs", "'structured_outputs." + name + "' is not supported");
     }
   }
   if (num_constraints > 1) {
     reader.Fail(fields->constraint.field, "the output can have one constraint only");
+  }
+}
+
+void ReadKvBudget(FieldReader& reader, SamplingFields* fields) {
+  const RowJson* budget = reader.Object("kv_budget");
+  if (budget == nullptr) return;
+  FieldReader inner(*budget);
+  const auto num_heavy = inner.Integer("num_heavy", 1, kMaxBudgetTokens);
+  const auto num_recent = inner.Integer("num_recent", 1, kMaxBudgetTokens);
+  if (const auto& error = inner.error()) {
+    reader.Fail("kv_budget", "'kv_budget': " + error->message);
+  } else if (!num_heavy || !num_recent || !inner.UnknownFields().empty()) {
+    reader.Fail("kv_budget",
+                "'kv_budget' must be {\"num_heavy\": ..., \"num_recent\": ...}, both at "
+                "least 1");
+  } else {
+    fields->kv_budget = {.num_heavy = static_cast<int32_t>(*num_heavy),
+                         .num_recent = static_cast<int32_t>(*num_recent)};
   }
 }
 
@@ -140,7 +160,7 @@ void ReadStream(FieldReader& reader, SamplingFields* fields) {
   FieldReader inner(*options);
   fields->includes_usage = inner.Bool("include_usage", false);
   fields->includes_running_usage = inner.Bool("continuous_usage_stats", false);
-  if (inner.error()) reader.Fail("stream_options", inner.error()->message);
+  if (const auto& error = inner.error()) reader.Fail("stream_options", error->message);
 }
 
 }  // namespace
@@ -151,6 +171,7 @@ SamplingFields ReadSamplingFields(FieldReader& reader) {
   ReadLogitBias(reader, &fields);
   ReadEnds(reader, &fields);
   ReadConstraint(reader, &fields);
+  ReadKvBudget(reader, &fields);
   ReadStream(reader, &fields);
   fields.n = static_cast<int32_t>(reader.Integer("n", 1, kMaxChoices).value_or(1));
   fields.skip_special_tokens = reader.Bool("skip_special_tokens", true);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rollout_worker/serving/api/field_reader.h"
+#include "services/model/decoder/heavy_hitters.h"
 
 namespace rollcall {
 
@@ -33,6 +34,7 @@ struct SamplingFields {
   std::vector<int32_t> allowed_token_ids;              // empty: all
   std::vector<int32_t> banned_token_ids;               // not a field of HTTP
   OutputConstraint constraint;
+  HeavyHitterOptions kv_budget;
 
   int32_t n = 1;
   std::optional<int32_t> max_tokens;

@@ -383,13 +383,21 @@ Problems CheckMethod(const v1::JobSpec& spec) {
   const Status law = params.ok()
                          ? CheckSamplingLaw({.logit_bias = LawFromParams(*params).logit_bias})
                          : params.status();
-  if (!law.ok()) fail("rollout", rollcall::Message(law), {"rollout.logit_bias", "rollout.grammar"});
+  if (!law.ok())
+    fail("rollout", rollcall::Message(law),
+         {"rollout.logit_bias", "rollout.grammar", "rollout.kv_budget"});
   if (law.ok() && params->has_grammar()) {
     const Status grammar = CompileGrammar(params->grammar()).status();
     if (!grammar.ok()) {
       fail("rollout.grammar", rollcall::Message(grammar),
            {"rollout.grammar.regex", "rollout.grammar.json_schema"});
     }
+  }
+  if (law.ok() && params->has_kv_budget() && wants_reward && correction->name == "none") {
+    fail("algorithm.correction",
+         "rollout.kv_budget forgets tokens that the learner sees, so samples are of another law; "
+         "choose token_truncate or token_mask",
+         {"rollout.kv_budget", "algorithm.correction", "algorithm.loss"});
   }
   if (spec.rollout().min_new_tokens() > spec.rollout().max_new_tokens()) {
     fail("rollout.min_new_tokens",

@@ -75,6 +75,14 @@ StatusOr<v1::SamplingParams> ParamsFromSpec(const v1::RolloutSpec& spec) {
   if (grammar.has_json_schema()) {
     params.mutable_grammar()->set_json_schema(grammar.json_schema());
   }
+  const v1::KvBudgetSpec& budget = spec.kv_budget();
+  if (budget.has_num_heavy() != budget.has_num_recent()) {
+    return InvalidArgument("kv_budget: give num_heavy and num_recent, both or neither");
+  }
+  if (budget.has_num_heavy()) {
+    params.mutable_kv_budget()->set_num_heavy(budget.num_heavy());
+    params.mutable_kv_budget()->set_num_recent(budget.num_recent());
+  }
   return params;
 }
 

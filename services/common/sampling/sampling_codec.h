@@ -21,7 +21,7 @@ SamplingLaw LawFromParams(const v1::SamplingParams& params);
 
 // What the job's section says of the law and the length, without stop tokens. The spec is resolved;
 // ranges are not checked. kInvalidArgument: a key or value of logit_bias is no number, both
-// grammars are given.
+// grammars are given, or half of a KV budget.
 StatusOr<v1::SamplingParams> ParamsFromSpec(const v1::RolloutSpec& spec);
 
 // The automaton of a grammar that is set. kInvalidArgument says what is wrong with it.

@@ -11,6 +11,7 @@
 #include "services/coordinator/job/prepare_rows.h"
 #include "services/coordinator/job/prepared_job.h"
 #include "services/model/adapter/lora_adapter.h"
+#include "services/model/decoder/kv_budget.h"
 #include "services/model/weights/model_files.h"
 
 namespace rollcall::coordinator {
@@ -71,6 +72,10 @@ StatusOr<std::shared_ptr<const PreparedJob>> PrepareJob(const v1::JobSpec& spec)
   ROLLCALL_ASSIGN_OR_RETURN(const v1::SamplingParams sampling, ParamsFromSpec(spec.rollout()));
   const Status named = CheckSamplingLaw(LawFromParams(sampling), job->vocab_size);
   if (!named.ok()) return Annotate(named, "rollout");
+  const Status budget = CheckKvBudget({.num_heavy = sampling.kv_budget().num_heavy(),
+                                       .num_recent = sampling.kv_budget().num_recent()},
+                                      model.config);
+  if (!budget.ok()) return Annotate(budget, "rollout.kv_budget");
 
   const int64_t max_positions = model.config.max_positions;
   const int64_t max_new_tokens = spec.rollout().max_new_tokens();

@@ -259,6 +259,30 @@ TEST_CASE("GenerateService: a grammar that cannot be met is the request's fault"
   CHECK(fixture.WaitUntilIdle());
 }
 
+TEST_CASE("GenerateService: a KV budget is kept, and is whole or refused") {
+  Fixture fixture;
+  v1::GenerateRequest request = Request(1, 60);
+  const auto generate = [&](int32_t num_heavy, int32_t num_recent) {
+    request.mutable_sampling()->mutable_kv_budget()->set_num_heavy(num_heavy);
+    request.mutable_sampling()->mutable_kv_budget()->set_num_recent(num_recent);
+    return fixture.Generate(request);
+  };
+  REQUIRE_OK_AND_ASSIGN(const auto whole, fixture.Generate(request));
+  REQUIRE_OK_AND_ASSIGN(const auto covered, generate(60, 3));
+  CHECK(ToVector(covered.samples(0).behavior_logprobs()) ==
+        ToVector(whole.samples(0).behavior_logprobs()));
+  REQUIRE_OK_AND_ASSIGN(const auto forgetful, generate(2, 2));
+  CHECK(forgetful.samples(0).token_ids_size() == 60);
+  CHECK(ToVector(forgetful.samples(0).behavior_logprobs()) !=
+        ToVector(whole.samples(0).behavior_logprobs()));
+  for (const auto& [num_heavy, num_recent] :
+       std::vector<std::pair<int32_t, int32_t>>{{0, 5}, {5, 0}, {0, 0}, {-1, 5}, {5, 1 << 25}}) {
+    const Status refused = generate(num_heavy, num_recent).status();
+    CHECK(refused.code() == StatusCode::kInvalidArgument);
+    CHECK(Message(refused).find("budget") != std::string::npos);
+  }
+}
+
 TEST_CASE("GenerateService: what is wrong is named") {
   Fixture fixture;
   const auto code = [&](const v1::GenerateRequest& request) {

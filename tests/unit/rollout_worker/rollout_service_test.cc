@@ -2,6 +2,7 @@
 #include "rollout_worker/rollout_service.h"
 
 #include <cmath>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -219,6 +220,36 @@ TEST_CASE("RolloutService: a law that restricts comes with what it kept", "[rpc]
       }
     }
   }
+}
+
+TEST_CASE("RolloutService: a lease may bound what its samples keep in memory", "[rpc][rollout]") {
+  Rig rig;
+  rig.Publish(7, 1);
+  const auto give = [&](const std::string& id, int32_t num_tokens) {
+    v1::PromptLease lease = MakeLease(id, 7);
+    lease.mutable_sampling()->clear_stop_token_ids();
+    if (num_tokens > 0) {
+      lease.mutable_sampling()->mutable_kv_budget()->set_num_heavy(num_tokens);
+      lease.mutable_sampling()->mutable_kv_budget()->set_num_recent(num_tokens);
+    }
+    rig.coordinator->Give(lease);
+  };
+  give("whole", 0);
+  give("covered", 16);
+  give("forgetful", 2);
+  REQUIRE(rig.WaitForSubmissions(3));
+  std::map<std::string, std::vector<float>> logprobs;
+  for (const auto& answer : rig.coordinator->log().submissions) {
+    CHECK(answer.failures_size() == 0);
+    for (const v1::Trajectory& trajectory : answer.trajectories()) {
+      const auto& some = trajectory.segments(0).behavior_logprobs();
+      logprobs[answer.lease_id()].insert(logprobs[answer.lease_id()].end(), some.begin(),
+                                         some.end());
+    }
+  }
+  CHECK(logprobs.at("whole").size() == 4 * 12);
+  CHECK(logprobs.at("covered") == logprobs.at("whole"));
+  CHECK(logprobs.at("forgetful") != logprobs.at("whole"));
 }
 
 TEST_CASE("RolloutService: the same sample is the same on another worker and in other company",

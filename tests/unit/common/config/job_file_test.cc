@@ -6,6 +6,7 @@
 #include <google/protobuf/util/message_differencer.h>
 
 #include "services/common/config/preset.h"
+#include "services/common/sampling/sampling_codec.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
 #include "tests/unit/common/config/sample_jobs.h"
@@ -441,6 +442,29 @@ TEST_CASE("Job file: penalties, bias and grammar of the sampling law", "[unit][c
   CHECK(message("grammar: {regex: '(a'}").find("without its )") != std::string::npos);
   CHECK(message("grammar: {json_schema: '{'}").find("no JSON") != std::string::npos);
   CHECK(message("grammar: {regex: a, json_schema: 'true'}").find("not both") != std::string::npos);
+}
+
+TEST_CASE("Job file: a KV budget is whole, and its samples are corrected", "[unit][config]") {
+  const std::vector<std::string> good = {"rollout.kv_budget.num_heavy=64",
+                                         "rollout.kv_budget.num_recent=32",
+                                         "algorithm.correction=token_truncate"};
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec spec, Parse(kGrpoJob, good));
+  REQUIRE_OK_AND_ASSIGN(const v1::SamplingParams params, ParamsFromSpec(spec.rollout()));
+  CHECK(params.kv_budget().num_heavy() == 64);
+  CHECK(params.kv_budget().num_recent() == 32);
+  REQUIRE_OK_AND_ASSIGN(const v1::JobSpec plain, Parse(kGrpoJob));
+  REQUIRE_OK_AND_ASSIGN(const v1::SamplingParams without, ParamsFromSpec(plain.rollout()));
+  CHECK_FALSE(without.has_kv_budget());
+  const auto has = [](const std::string& message, const std::string& part) {
+    INFO(message);
+    return message.find(part) != std::string::npos;
+  };
+  CHECK(has(ErrorOf(kGrpoJob, {"rollout.kv_budget.num_heavy=64"}),
+            "kv_budget: give num_heavy and num_recent, both or neither"));
+  CHECK(has(ErrorOf(kGrpoJob, {"rollout.kv_budget.num_heavy=64", "rollout.kv_budget.num_recent=0"}),
+            "rollout.kv_budget.num_recent: 0 is out of range"));
+  CHECK(has(ErrorOf(kGrpoJob, {good[0], good[1]}),
+            "algorithm.correction: rollout.kv_budget forgets tokens"));
 }
 
 TEST_CASE("ValidateJobSpec: a spec over the wire is held to the same rules", "[unit][config]") {

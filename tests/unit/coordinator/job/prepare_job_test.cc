@@ -108,6 +108,23 @@ TEST_CASE("PrepareJob: a good job comes out as tokens", "[unit][coordinator]") {
   CHECK_FALSE(job->from_dataset());
 }
 
+TEST_CASE("PrepareJob: a KV budget needs a model whose layers see everything",
+          "[unit][coordinator]") {
+  const World world;
+  const std::vector<std::string> budget = {"rollout.kv_budget.num_heavy=4",
+                                           "rollout.kv_budget.num_recent=3",
+                                           "algorithm.correction=token_truncate"};
+  REQUIRE_OK(world.Prepare(budget).status());
+  ModelConfig config = SmallModel();
+  REQUIRE_OK(SetModelType("mistral", &config));
+  REQUIRE_OK(SetSlidingWindow(4, &config));
+  REQUIRE_OK(InitModelDirectory({.directory = world.File("sliding"), .config = config}));
+  world.dir().Write("sliding/tokenizer.json", ByteTokenizerJson());
+  std::vector<std::string> sliding = budget;
+  sliding.push_back("model.path=" + world.File("sliding"));
+  CheckHas(world.Refused(sliding), {"rollout.kv_budget: ", "layer 0", "sliding window of 4"});
+}
+
 TEST_CASE("PrepareJob: rows that are too long keep their number and are not used",
           "[unit][coordinator]") {
   World world;

@@ -1,5 +1,7 @@
 // Sequences with a KV budget in the engine, over a small real model.
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <utility>
@@ -107,6 +109,31 @@ TEST_CASE("Engine: a budget that covers everything changes no bit", "[unit][engi
   }
 }
 
+TEST_CASE("Engine: a budget that covers everything costs nothing", "[unit][engine]") {
+  const auto registry = MakeNullMetrics();
+  const SystemClock clock;
+  const ModelConfig config = SmallConfig();
+  auto engine = Engine::Create({}, config, EngineMetrics(*registry), clock);
+  REQUIRE_OK(engine.status());
+  (*engine)->AddModel(1, 5, MakeModel(config));
+  // Room for all of these slots would be gigabytes for each sequence.
+  const HeavyHitterOptions budget{.num_heavy = 1 << 24, .num_recent = 1 << 24};
+  int32_t num_cached = 0;
+  for (uint64_t id = 1; id <= 2; ++id) {
+    GroupRequest group = MakeGroup(1, 40, budget);
+    group.group_id = id;
+    REQUIRE_OK((*engine)->AddGroup(std::move(group)));
+    while ((*engine)->has_work()) {
+      for (const CompletedSample& sample : (*engine)->Step().completed) {
+        REQUIRE_OK(sample.status);
+        num_cached = std::max(num_cached, sample.num_cached_prompt_tokens);
+      }
+    }
+  }
+  // It shares blocks like any other.
+  CHECK(num_cached == 32);
+}
+
 TEST_CASE("Engine: a budget bounds memory and depends on no schedule", "[unit][engine]") {
   for (const Precision precision : {Precision::kFloat32, Precision::kBFloat16}) {
     const ModelConfig config = SmallConfig(precision);
@@ -180,6 +207,8 @@ TEST_CASE("Engine: a budget that cannot be is refused", "[unit][engine]") {
   CHECK((*engine)->AddGroup(MakeGroup(1, 10, {.num_heavy = 0, .num_recent = 5})).code() ==
         StatusCode::kInvalidArgument);
   CHECK((*engine)->AddGroup(MakeGroup(1, 10, {.num_heavy = 5, .num_recent = -1})).code() ==
+        StatusCode::kInvalidArgument);
+  CHECK((*engine)->AddGroup(MakeGroup(1, 10, {.num_heavy = 5, .num_recent = INT32_MAX})).code() ==
         StatusCode::kInvalidArgument);
 }
 

@@ -133,6 +133,10 @@ TEST_CASE("ParseCompletionRequest: the field at fault is named") {
       {R"("response_format": {"type": "json_schema"})", "response_format"},
       {R"("response_format": {})", "response_format"},
       {R"("structured_outputs": {"grammar": "x"})", "structured_outputs"},
+      {R"("kv_budget": 5)", "kv_budget"},
+      {R"("kv_budget": {"num_heavy": 5})", "kv_budget"},
+      {R"("kv_budget": {"num_heavy": 5, "num_recent": 0})", "kv_budget"},
+      {R"("kv_budget": {"num_heavy": 5, "num_recent": 5, "num_light": 1})", "kv_budget"},
       {R"("stream": "yes")", "stream"},
       {R"("user": 7)", "user"},
   };

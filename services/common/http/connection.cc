@@ -84,7 +84,9 @@ void HttpConnection::AwaitRequest() {
   phase_ = Phase::kIdle;
   if (buffer_.size() > 0) return ReadHeader();
   if (core_->draining.load()) return Close();
-  SetDeadline(core_->options.idle_timeout);
+  // A surplus connection is not worth waiting for.
+  SetDeadline(kind_ == Kind::kSurplus ? core_->options.header_timeout
+                                      : core_->options.idle_timeout);
   ReadSome();
 }
 

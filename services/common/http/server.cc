@@ -22,7 +22,8 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using ErrorCode = boost::system::error_code;
 
-// Connections that are told that there are too many; beyond them they are closed without a word.
+// Connections that are told at the same time that there are too many; those beyond them wait in the
+// kernel's queue for their turn.
 constexpr size_t kMaxSurplusConnections = 64;
 constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
 constexpr absl::Duration kCutTime = absl::Seconds(5);
@@ -86,6 +87,8 @@ class BeastServer final : public HttpServer {
 
  private:
   void Accept() {
+    const auto most = static_cast<size_t>(core_->options.max_connections) + kMaxSurplusConnections;
+    if (core_->num_connections() >= most) return AcceptLater();
     acceptor_.async_accept(
         asio::make_strand(core_->io),
         [this](const ErrorCode& error, tcp::socket socket) { OnAccept(error, std::move(socket)); });
@@ -96,22 +99,22 @@ class BeastServer final : public HttpServer {
     if (error) {
       // Out of descriptors, mostly: connections that end free some.
       core_->logger.Warning("cannot accept an HTTP connection: " + error.message());
-      pause_.expires_after(absl::ToChronoNanoseconds(kAcceptPause));
-      pause_.async_wait([this](const ErrorCode& cancelled) {
-        if (!cancelled) Accept();
-      });
-      return;
+      return AcceptLater();
     }
-    const auto max_connections = static_cast<size_t>(core_->options.max_connections);
-    const size_t count = core_->num_connections();
-    if (count < max_connections + kMaxSurplusConnections) {
-      const auto kind =
-          count < max_connections ? HttpConnection::Kind::kNormal : HttpConnection::Kind::kSurplus;
-      std::make_shared<HttpConnection>(core_, std::move(socket), kind)->Start();
-    } else {
-      core_->metrics.Refused();
-    }
+    const bool is_surplus =
+        core_->num_connections() >= static_cast<size_t>(core_->options.max_connections);
+    std::make_shared<HttpConnection>(
+        core_, std::move(socket),
+        is_surplus ? HttpConnection::Kind::kSurplus : HttpConnection::Kind::kNormal)
+        ->Start();
     Accept();
+  }
+
+  void AcceptLater() {
+    pause_.expires_after(absl::ToChronoNanoseconds(kAcceptPause));
+    pause_.async_wait([this](const ErrorCode& cancelled) {
+      if (!cancelled && acceptor_.is_open()) Accept();
+    });
   }
 
   const std::shared_ptr<HttpServerCore> core_;

@@ -277,6 +277,33 @@ TEST_CASE("HttpServer: too many connections are told so, and room is found again
       [&] { return RawHttp(fixture.server->address()).Ask(GetRequest("/echo")).status == 200; }));
 }
 
+TEST_CASE("HttpServer: however many come at once, all are told that there are too many") {
+  const Fixture fixture({.max_connections = 1});
+  RawHttp first(fixture.server->address());
+  CHECK(first.Ask(GetRequest("/echo")).status == 200);
+  // All are there before one of them says anything.
+  std::vector<std::unique_ptr<RawHttp>> surplus;
+  for (int i = 0; i < 200; ++i) {
+    surplus.push_back(std::make_unique<RawHttp>(fixture.server->address()));
+  }
+  int num_told = 0;
+  for (const auto& connection : surplus) {
+    if (connection->Ask(GetRequest("/echo")).status == 503) ++num_told;
+    connection->Close();
+  }
+  CHECK(num_told == 200);
+  CHECK(first.Ask(GetRequest("/echo")).status == 200);
+}
+
+TEST_CASE("HttpServer: connections that are too many and say nothing are not kept for long") {
+  const Fixture fixture({.max_connections = 1, .header_timeout = absl::Milliseconds(200)});
+  RawHttp first(fixture.server->address());
+  CHECK(first.Ask(GetRequest("/echo")).status == 200);
+  RawHttp silent(fixture.server->address());
+  CHECK(silent.WaitForClose());
+  CHECK(first.Ask(GetRequest("/echo")).status == 200);
+}
+
 TEST_CASE("HttpServer: a shutdown lets answers end, and cuts those that do not") {
   Fixture fixture;
   RawHttp idle(fixture.server->address());

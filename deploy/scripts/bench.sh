@@ -10,6 +10,8 @@ usage: ./dev bench NAME [--json]
   tokenizer       encoding and decoding beside the `tokenizers` library, one thread each
   rollout         the inference engine beside transformers and llama.cpp, ten minutes; --quick:
                   two. The first run builds llama.cpp from its sources, about five minutes more.
+  serving         the HTTP endpoint under 500 concurrent streams, then under three times as many;
+                  five minutes and one; --quick: 30 and 10 s; --seconds N; --streams N
 
 --json prints one object: {"bench", "machine", "rows": [{"case", "figure", "unit", "value",
 "spread", "peer", "peer_value", "peer_spread", "ratio"}]}; peer fields only where there is a
@@ -75,6 +77,9 @@ command_bench() {
       command_build release --target rollout_bench --target rollcall
       exec "$VENV/bin/python" "$SCRIPTS/bench_rollout.py" --bin "$ROOT/build/release/bin" \
         --llama "$llama" --models "$CACHE/bench/models" "$@" ;;
+    serving)
+      command_build release --target rollcall-rollout --target rollcall
+      exec python3 "$SCRIPTS/bench_serving.py" --bin "$ROOT/build/release/bin" "$@" ;;
     *) help_bench >&2; die "unknown benchmark '$name'" ;;
   esac
 }

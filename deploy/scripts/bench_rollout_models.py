@@ -10,11 +10,9 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
+from bench_shapes import SHAPES
+
 MAX_POSITIONS = 16384
-SHAPES = {
-    '3M': {'hidden-size': 256, 'layers': 4, 'heads': 4, 'kv-heads': 2, 'intermediate-size': 768, 'vocab-size': 512},
-    '30M': {'hidden-size': 512, 'layers': 8, 'heads': 8, 'kv-heads': 4, 'intermediate-size': 1536, 'vocab-size': 8192},
-}
 # Llama's names in GGUF; q and k are permuted, since there the halves of a rotated pair lie side by side.
 GGUF_LAYER = {
     'input_layernorm': 'attn_norm', 'self_attn.q_proj': 'attn_q', 'self_attn.k_proj': 'attn_k',

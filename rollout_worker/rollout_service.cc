@@ -5,10 +5,9 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "rollout_worker/lease_codec.h"
 #include "rollout_worker/migration/migration_service.h"
-#include "services/base/runtime/random.h"
 #include "services/common/rpc/client.h"
-#include "services/common/sampling/sampling_codec.h"
 
 namespace rollcall {
 namespace {
@@ -28,84 +27,6 @@ void SetDuration(absl::Duration from, google::protobuf::Duration* to) {
   const int64_t nanos = absl::ToInt64Nanoseconds(from);
   to->set_seconds(nanos / 1'000'000'000);
   to->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
-}
-
-GroupRequest ToGroupRequest(uint64_t id, ModelId model, const v1::PromptLease& lease) {
-  GroupRequest request;
-  request.group_id = id;
-  request.model = model;
-  request.prompt_token_ids.assign(lease.prompt_token_ids().begin(), lease.prompt_token_ids().end());
-  for (const int32_t index : lease.sample_indices()) {
-    request.stream_keys.push_back(SampleStreamKey(lease.seed(),
-                                                  static_cast<uint64_t>(lease.purpose()),
-                                                  lease.iteration(), lease.prompt_id(), index));
-  }
-  const v1::SamplingParams& sampling = lease.sampling();
-  request.law = LawFromParams(sampling);
-  request.wants_kept_sets =
-      lease.purpose() == v1::SAMPLE_PURPOSE_TRAIN && RestrictsTokens(sampling);
-  request.heavy_hitters = {.num_heavy = sampling.kv_budget().num_heavy(),
-                           .num_recent = sampling.kv_budget().num_recent()};
-  request.is_version_pinned = lease.exact_version();
-  request.tenant = lease.job_id();
-  request.max_new_tokens = sampling.max_new_tokens();
-  request.stop_token_ids.assign(sampling.stop_token_ids().begin(), sampling.stop_token_ids().end());
-  return request;
-}
-
-void FillKey(const v1::PromptLease& lease, int32_t sample_index, v1::SampleKey* key) {
-  key->set_job_id(lease.job_id());
-  key->set_iteration(lease.iteration());
-  key->set_prompt_id(lease.prompt_id());
-  key->set_sample_index(sample_index);
-  key->set_purpose(lease.purpose());
-}
-
-// What the coordinator is told about an engine status: data failures are dropped and counted,
-// infrastructure failures are tried again, here or elsewhere.
-WorkFailure ToFailure(const Status& status) {
-  WorkFailure failure{.message = Message(status)};
-  switch (status.code()) {
-    case StatusCode::kOutOfRange:
-      failure.kind = WorkFailure::Kind::kData;
-      failure.reason = "prompt_too_long";
-      break;
-    case StatusCode::kInvalidArgument:
-      failure.kind = WorkFailure::Kind::kData;
-      failure.reason = "bad_request";
-      break;
-    case StatusCode::kDataLoss:
-      failure.reason = "non_finite_logits";
-      break;
-    case StatusCode::kResourceExhausted:
-      failure.reason = "out_of_memory";
-      break;
-    default:
-      failure.reason = "engine";
-  }
-  return failure;
-}
-
-// One segment per run of tokens of one policy version.
-void AddSegments(const SampledTokens& sampled, v1::Trajectory* trajectory) {
-  v1::Segment* segment = nullptr;
-  for (size_t i = 0; i < sampled.token_ids.size(); ++i) {
-    if (segment == nullptr || segment->policy_version() != sampled.policy_versions[i]) {
-      segment = trajectory->add_segments();
-      segment->set_kind(v1::SEGMENT_KIND_POLICY);
-      segment->set_policy_version(sampled.policy_versions[i]);
-    }
-    segment->add_token_ids(sampled.token_ids[i]);
-    segment->add_behavior_logprobs(sampled.behavior_logprobs[i]);
-  }
-  if (!sampled.kept_sets.empty()) trajectory->mutable_segments(0)->set_kept_sets(sampled.kept_sets);
-}
-
-void FillFailure(const WorkFailure& from, v1::Failure* to) {
-  to->set_kind(from.kind == WorkFailure::Kind::kData ? v1::Failure::KIND_DATA
-                                                     : v1::Failure::KIND_INFRASTRUCTURE);
-  to->set_reason(from.reason);
-  to->set_message(from.message);
 }
 
 }  // namespace
@@ -164,7 +85,15 @@ RolloutService::RolloutService(const RolloutOptions& options, Parts parts)
     MutexLock lock(mu_);
     UpdatePhase();
   }
-  submit_thread_ = std::jthread([this] { SubmitLoop(); });
+  submitter_ = std::make_unique<TrajectorySubmitter>(
+      parts.coordinator, options.submit_grace,
+      TrajectorySubmitter::Events{.on_progress = [this] { WakeUp(); },
+                                  .on_fenced =
+                                      [this](const std::string& worker_id) {
+                                        fleet_.Invalidate(worker_id);
+                                        DropLeasesOf(worker_id);
+                                      }},
+      metrics_, logger_, clock_);
   poll_thread_ = std::jthread([this] { PollLoop(); });
 }
 
@@ -185,12 +114,7 @@ void RolloutService::ReportLoads(const std::vector<JobLoad>& loads) {
 
 RolloutService::~RolloutService() {
   Drain(absl::ZeroDuration());
-  {
-    MutexLock lock(mu_);
-    stopping_ = true;
-    changed_.NotifyAll();
-  }
-  submit_thread_.join();
+  submitter_->Stop();
   // The loader posts to the engine loop, the engine loop to the loader: both threads stop before
   // either object goes.
   loader_->Stop();
@@ -258,7 +182,7 @@ void RolloutService::PollLoop() {
 int RolloutService::WaitForRoom() {
   MutexLock lock(mu_);
   const auto has_room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return num_held_ < max_held_ && finished_.size() < kMaxUnsubmitted;
+    return num_held_ < max_held_ && submitter_->num_waiting() < kMaxUnsubmitted;
   };
   if (!has_room() && !draining_) changed_.WaitFor(mu_, options_.poll_wait);
   if (!has_room() || draining_) return 0;
@@ -292,13 +216,14 @@ void RolloutService::TakeLease(v1::PromptLease proto, const std::string& worker_
     id = next_id_++;
     const auto num_samples = static_cast<size_t>(proto.sample_indices_size());
     samples_per_lease_ = num_samples;
-    Lease lease{.proto = std::move(proto),
-                .worker_id = worker_id,
-                .received = now,
-                .deadline = now + time_limit,
-                .num_open = num_samples,
-                .samples = std::vector<std::optional<CompletedSample>>(num_samples)};
-    leases_.emplace(id, std::move(lease));
+    leases_.emplace(id, Lease{{.proto = std::move(proto),
+                               .worker_id = worker_id,
+                               .received = now,
+                               .deadline = now + time_limit,
+                               .finished = absl::InfiniteFuture(),
+                               .samples = std::vector<std::optional<CompletedSample>>(num_samples),
+                               .failure = std::nullopt},
+                              num_samples});
     num_held_ += num_samples;
     ++num_waiting_for_weights_;
     hand_back = draining_;
@@ -405,17 +330,21 @@ void RolloutService::FailLease(uint64_t id, std::optional<WorkFailure> failure) 
 }
 
 void RolloutService::Finish(Lease* lease) {
-  lease->stage = Stage::kFinished;
   lease->finished = clock_.Now();
-  finished_.push_back(std::move(*lease));
+  submitter_->Add(std::move(*lease));
+}
+
+void RolloutService::WakeUp() {
+  MutexLock lock(mu_);
+  changed_.NotifyAll();
 }
 
 void RolloutService::DropLeasesOf(const std::string& worker_id) {
-  DropLeasesIf([&](const Lease& lease) { return lease.worker_id == worker_id; });
+  DropLeasesIf([&](const LeasedSamples& lease) { return lease.worker_id == worker_id; });
 }
 
 void RolloutService::DropJobs(const std::vector<std::string>& job_ids) {
-  DropLeasesIf([&](const Lease& lease) {
+  DropLeasesIf([&](const LeasedSamples& lease) {
     return std::find(job_ids.begin(), job_ids.end(), lease.proto.job_id()) != job_ids.end();
   });
   for (const std::string& job_id : job_ids) {
@@ -424,7 +353,7 @@ void RolloutService::DropJobs(const std::vector<std::string>& job_ids) {
   }
 }
 
-void RolloutService::DropLeasesIf(const std::function<bool(const Lease&)>& drop) {
+void RolloutService::DropLeasesIf(const std::function<bool(const LeasedSamples&)>& drop) {
   std::vector<uint64_t> dropped;
   {
     MutexLock lock(mu_);
@@ -440,11 +369,7 @@ void RolloutService::DropLeasesIf(const std::function<bool(const Lease&)>& drop)
       metrics_.LeaseDropped();
       it = leases_.erase(it);
     }
-    std::erase_if(finished_, [&](const Lease& lease) {
-      const bool matches = drop(lease);
-      if (matches) metrics_.LeaseDropped();
-      return matches;
-    });
+    for (size_t i = submitter_->DropIf(drop); i > 0; --i) metrics_.LeaseDropped();
     metrics_.HeldSequences(num_held_);
     UpdatePhase();
     changed_.NotifyAll();
@@ -464,110 +389,6 @@ void RolloutService::UpdatePhase() {
   if (phase == phase_) return;
   phase_ = phase;
   fleet_.SetPhase(phase_, leases_.empty() ? "" : leases_.begin()->second.proto.job_id());
-}
-
-// --- handing in -----------------------------------------------------------------------------
-
-v1::SubmitTrajectoriesRequest RolloutService::MakeRequest(const Lease& lease) const {
-  v1::SubmitTrajectoriesRequest request;
-  request.set_worker_id(lease.worker_id);
-  request.set_lease_id(lease.proto.lease_id());
-  for (size_t i = 0; i < lease.samples.size(); ++i) {
-    const std::optional<CompletedSample>& sample = lease.samples[i];
-    const int32_t sample_index = lease.proto.sample_indices(static_cast<int>(i));
-    if (!sample || !sample->status.ok()) {
-      if (!sample && !lease.failure) continue;
-      v1::SampleFailure& failure = *request.add_failures();
-      FillKey(lease.proto, sample_index, failure.mutable_key());
-      FillFailure(sample ? ToFailure(sample->status) : *lease.failure, failure.mutable_failure());
-      continue;
-    }
-    v1::Trajectory& trajectory = *request.add_trajectories();
-    FillKey(lease.proto, sample_index, trajectory.mutable_key());
-    *trajectory.mutable_prompt_token_ids() = lease.proto.prompt_token_ids();
-    AddSegments(*sample, &trajectory);
-    trajectory.set_finish_reason(sample->end == CompletionEnd::kStop ? v1::FINISH_REASON_STOP
-                                                                     : v1::FINISH_REASON_LENGTH);
-    trajectory.set_seconds(absl::ToDoubleSeconds(lease.finished - lease.received));
-    trajectory.set_worker_id(lease.worker_id);
-  }
-  return request;
-}
-
-void RolloutService::SubmitLoop() {
-  while (true) {
-    std::optional<Lease> lease;
-    {
-      MutexLock lock(mu_);
-      if (finished_.empty() && !stopping_) changed_.WaitFor(mu_, absl::Milliseconds(200));
-      if (finished_.empty()) {
-        if (stopping_) return;
-        continue;
-      }
-      if (clock_.Now() >= farewell_) {
-        // A process that leaves does not wait out a coordinator that is away.
-        logger_.Warning(fmt::format("{} answers were not handed in", finished_.size()));
-        finished_.clear();
-        continue;
-      }
-      lease = std::move(finished_.front());
-      finished_.pop_front();
-      ++num_submitting_;
-    }
-    Submit(*lease);
-    MutexLock lock(mu_);
-    --num_submitting_;
-    changed_.NotifyAll();
-  }
-}
-
-void RolloutService::Submit(const Lease& lease) {
-  const v1::SubmitTrajectoriesRequest request = MakeRequest(lease);
-  if (request.failures_size() > 0) {
-    metrics_.SamplesFailed(request.failures_size());
-    const v1::Failure& failure = request.failures(0).failure();
-    logger_.Warning(fmt::format("samples could not be made: {} ({}) count={} lease={} job={}",
-                                failure.message(), failure.reason(), request.failures_size(),
-                                lease.proto.lease_id(), lease.proto.job_id()));
-  }
-  const absl::Time give_up = lease.deadline + options_.submit_grace;
-  Status status;
-  for (int attempt = 0;; ++attempt) {
-    v1::SubmitTrajectoriesResponse response;
-    status = Call(*experience_, &v1::ExperienceService::Stub::SubmitTrajectories, request,
-                  &response, {.timeout = absl::Seconds(10)});
-    if (status.ok()) {
-      metrics_.LeaseSubmitted(absl::ToDoubleSeconds(clock_.Now() - lease.received));
-      for (const v1::SubmitResult& result : response.results()) {
-        if (result.outcome() != v1::SUBMIT_OUTCOME_REJECTED) continue;
-        logger_.Error(fmt::format("the coordinator rejected a sample: {} job={} prompt={} index={}",
-                                  result.message(), result.key().job_id(), result.key().prompt_id(),
-                                  result.key().sample_index()));
-      }
-      return;
-    }
-    metrics_.SubmitFailed();
-    if (status.code() == StatusCode::kAborted) {
-      fleet_.Invalidate(lease.worker_id);
-      DropLeasesOf(lease.worker_id);
-      break;
-    }
-    const bool again = status.code() == StatusCode::kUnavailable ||
-                       status.code() == StatusCode::kDeadlineExceeded ||
-                       status.code() == StatusCode::kResourceExhausted;
-    if (!again || clock_.Now() > give_up) break;
-    const absl::Duration pause =
-        std::min(kLongestPause, absl::Milliseconds(50) * (1 << std::min(attempt, 5)));
-    MutexLock lock(mu_);
-    const absl::Time until = clock_.Now() + pause;
-    while (clock_.Now() < until && clock_.Now() < farewell_) {
-      changed_.WaitFor(mu_, until - clock_.Now());
-    }
-    if (clock_.Now() >= farewell_) break;
-  }
-  metrics_.LeaseDropped();
-  logger_.Warning(fmt::format("an answer was not taken: {} lease={} job={}", Message(status),
-                              lease.proto.lease_id(), lease.proto.job_id()));
 }
 
 // --- leaving --------------------------------------------------------------------------------
@@ -592,11 +413,7 @@ void RolloutService::Drain(absl::Duration patience) {
     loader_->Forget(id);
     FailLease(id, WorkFailure{.reason = "draining", .message = "the worker is shutting down"});
   }
-  MutexLock lock(mu_);
-  farewell_ = std::min(farewell_, clock_.Now() + kFarewell);
-  while ((!finished_.empty() || num_submitting_ > 0) && clock_.Now() < farewell_) {
-    changed_.WaitFor(mu_, absl::Milliseconds(100));
-  }
+  submitter_->Finish(clock_.Now() + kFarewell);
 }
 
 }  // namespace rollcall

@@ -4,15 +4,14 @@
 //      '------ dropped: past its deadline, fenced (ABORTED), or its job ended
 //
 // Threads: one polls for leases, one loads weights (PolicyLoader), one computes (EngineLoop), one
-// submits. Pull is the only backpressure: leases are asked for while fewer samples are held than
-// the engine takes plus a little, so that what this worker cannot start is left to others.
+// submits (TrajectorySubmitter). Pull is the only backpressure: leases are asked for while fewer
+// samples are held than the engine takes plus a little, so that what this worker cannot start is
+// left to others.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -24,8 +23,10 @@
 #include "absl/time/time.h"
 #include "rollcall/v1/experience.grpc.pb.h"
 #include "rollout_worker/engine_loop.h"
+#include "rollout_worker/lease_codec.h"
 #include "rollout_worker/metrics.h"
 #include "rollout_worker/policy_loader.h"
+#include "rollout_worker/trajectory_submitter.h"
 #include "services/base/log/log.h"
 #include "services/base/metrics/metrics.h"
 #include "services/base/runtime/clock.h"
@@ -96,21 +97,11 @@ class RolloutService {
   size_t num_held() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  enum class Stage { kWaitingForWeights, kSampling, kFinished };
-  struct Lease {
-    v1::PromptLease proto;
-    std::string worker_id;
-    absl::Time received;
-    absl::Time deadline;
+  enum class Stage { kWaitingForWeights, kSampling };
+  struct Lease : LeasedSamples {
+    size_t num_open = 0;
     Stage stage = Stage::kWaitingForWeights;
     ModelId model = 0;  // from kSampling on
-    size_t num_open = 0;
-    // By place in sample_indices; empty optional: not known yet.
-    std::vector<std::optional<CompletedSample>> samples;
-    // Why the samples that are missing could not be made; absent at a deadline, when the
-    // coordinator gives them out again by itself.
-    std::optional<WorkFailure> failure;
-    absl::Time finished;
   };
 
   void PollLoop();
@@ -128,11 +119,8 @@ class RolloutService {
   void Finish(Lease* lease) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Everything leased under this void worker id is dropped.
   void DropLeasesOf(const std::string& worker_id) ABSL_LOCKS_EXCLUDED(mu_);
-  void DropLeasesIf(const std::function<bool(const Lease&)>& drop) ABSL_LOCKS_EXCLUDED(mu_);
-
-  void SubmitLoop();
-  v1::SubmitTrajectoriesRequest MakeRequest(const Lease& lease) const;
-  void Submit(const Lease& lease);
+  void DropLeasesIf(const std::function<bool(const LeasedSamples&)>& drop) ABSL_LOCKS_EXCLUDED(mu_);
+  void WakeUp() ABSL_LOCKS_EXCLUDED(mu_);
 
   void UpdatePhase() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -150,22 +138,17 @@ class RolloutService {
   CondVar changed_;
   // Unfinished leases by number; the number is also the engine's group id and the loader's ticket.
   std::unordered_map<uint64_t, Lease> leases_ ABSL_GUARDED_BY(mu_);
-  std::deque<Lease> finished_ ABSL_GUARDED_BY(mu_);
   size_t num_held_ ABSL_GUARDED_BY(mu_) = 0;                 // open samples of leases_
   size_t num_waiting_for_weights_ ABSL_GUARDED_BY(mu_) = 0;  // leases
-  size_t num_submitting_ ABSL_GUARDED_BY(mu_) = 0;
-  size_t samples_per_lease_ ABSL_GUARDED_BY(mu_) = 8;  // as last seen
+  size_t samples_per_lease_ ABSL_GUARDED_BY(mu_) = 8;        // as last seen
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   std::string phase_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
-  // From here on answers that the coordinator does not take at once are given up.
-  absl::Time farewell_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
-  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 
   std::unique_ptr<EngineLoop> engine_loop_;
   std::unique_ptr<PolicyLoader> loader_;
+  std::unique_ptr<TrajectorySubmitter> submitter_;
   std::jthread poll_thread_;
-  std::jthread submit_thread_;
 };
 
 }  // namespace rollcall

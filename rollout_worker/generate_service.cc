@@ -33,6 +33,7 @@ void FillEnd(const CompletedSample& sample, v1::GeneratedTokens* to) {
   to->set_finish_reason(sample.end == CompletionEnd::kStop ? v1::FINISH_REASON_STOP
                                                            : v1::FINISH_REASON_LENGTH);
   to->set_num_cached_prompt_tokens(sample.num_cached_prompt_tokens);
+  to->mutable_prompt_logprobs()->Add(sample.prompt.logprobs.begin(), sample.prompt.logprobs.end());
 }
 
 // The call's number once it is known; whoever comes second (the number or the caller's
@@ -298,6 +299,7 @@ StatusOr<GenerationCall> GenerateService::MakeCall(const grpc::CallbackServerCon
       {.num_samples = NumSamples(request),
        .num_top_logprobs = request.num_top_logprobs(),
        .wants_model_logprobs = request.wants_model_logprobs(),
+       .wants_prompt_logprobs = request.wants_prompt_logprobs(),
        .fallback_seed = fallback_seed});
   if (!group.ok()) return InvalidArgument(group.error().message);
   call.groups.push_back(*std::move(group));

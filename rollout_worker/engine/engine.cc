@@ -8,20 +8,8 @@
 #include "rollout_worker/runner/backend.h"
 #include "rollout_worker/runner/decoder_runner.h"
 #include "rollout_worker/scheduler/freeness.h"
-#include "services/model/decoder/kv_budget.h"
 
 namespace rollcall {
-
-namespace {
-
-// Bound of prompt and completion together.
-int32_t MaxTokens(const GroupRequest& request, const ModelConfig& config) {
-  return static_cast<int32_t>(std::min<int64_t>(
-      static_cast<int64_t>(request.prompt_token_ids.size()) + request.max_new_tokens,
-      config.max_positions));
-}
-
-}  // namespace
 
 StatusOr<int32_t> NumKvBlocks(const EngineOptions& options, const ModelConfig& config) {
   const int64_t block_bytes = KvBlockBytes(config, options.block_size);
@@ -46,7 +34,11 @@ Engine::Engine(const EngineOptions& options, const ModelConfig& config, int32_t 
       cache_(num_blocks, options.block_size),
       runner_(std::move(runner)),
       scheduler_(std::make_unique<Scheduler>(options.scheduler, cache_)),
-      sampler_(config.vocab_size) {}
+      sampler_(config.vocab_size) {
+  batch_.on_scored = [this](size_t first, std::span<const float> logits) {
+    TakePromptScores(first, logits);
+  };
+}
 
 Status Engine::AllocateSwap() {
   ROLLCALL_CHECK(groups_.empty() && swap_ == nullptr, "swap space comes before the first group");
@@ -125,6 +117,7 @@ Status Engine::SwitchGroups(ModelId id, UpdateMode mode) {
       // A prompt that is half computed has given nothing yet: it is cheap and clean to begin anew.
       if (mode == UpdateMode::kRecompute || !group->forked || sequence.num_computed == 0) {
         scheduler_->Restart(&sequence);
+        if (sequence.index == 0 && !group->is_prompt_scored()) group->prompt = {};
       } else {
         sequence.has_stale_blocks = true;
         sequence.blocks.StopIndexing();
@@ -132,87 +125,6 @@ Status Engine::SwitchGroups(ModelId id, UpdateMode mode) {
     }
   }
   for (const ModelId old : released) ReleaseModel(old);
-  return OkStatus();
-}
-
-Status Engine::CheckGroup(const GroupRequest& request) const {
-  ROLLCALL_RETURN_IF_ERROR(CheckSamplingLaw(request.law, config_.vocab_size));
-  if (request.grammar != nullptr && request.grammar->vocab_size() != config_.vocab_size) {
-    return InvalidArgument("the grammar is for a vocabulary of " +
-                           std::to_string(request.grammar->vocab_size()) + ", the model has " +
-                           std::to_string(config_.vocab_size));
-  }
-  const auto num_prompt = static_cast<int64_t>(request.prompt_token_ids.size());
-  if (num_prompt == 0) return InvalidArgument("the prompt is empty");
-  if (request.stream_keys.empty()) return InvalidArgument("the group has no samples");
-  if (request.max_new_tokens < 1) {
-    return InvalidArgument("max_new_tokens is " + std::to_string(request.max_new_tokens) +
-                           ", it must be at least 1");
-  }
-  if (num_prompt >= config_.max_positions) {
-    return MakeStatus(StatusCode::kOutOfRange,
-                      "the prompt has " + std::to_string(num_prompt) + " tokens, the model has " +
-                          std::to_string(config_.max_positions) +
-                          " positions and one of them must be left to sample");
-  }
-  for (const int32_t token : request.prompt_token_ids) {
-    if (token < 0 || token >= config_.vocab_size) {
-      return InvalidArgument("prompt token " + std::to_string(token) +
-                             " is outside the vocabulary of " + std::to_string(config_.vocab_size));
-    }
-  }
-  if (request.num_top_logprobs < 0 || request.num_top_logprobs > kMaxTopLogprobs) {
-    return InvalidArgument("num_top_logprobs is " + std::to_string(request.num_top_logprobs) +
-                           ", it must be in [0, " + std::to_string(kMaxTopLogprobs) + "]");
-  }
-  if (request.wants_prompt_logprobs) {
-    return MakeStatus(StatusCode::kUnimplemented,
-                      "log-probabilities of the prompt are not computed yet");
-  }
-  const int32_t max_tokens = MaxTokens(request, config_);
-  ROLLCALL_RETURN_IF_ERROR(CheckKvBudget(request.heavy_hitters, config_));
-  const int32_t max_slots = request.heavy_hitters.is_on()
-                                ? std::min(max_tokens, std::max(static_cast<int32_t>(num_prompt),
-                                                                request.heavy_hitters.budget() + 1))
-                                : max_tokens;
-  if (cache_.BlocksFor(max_slots) > cache_.num_blocks()) {
-    return ResourceExhausted("a sequence of " + std::to_string(max_slots) + " tokens needs " +
-                             std::to_string(cache_.BlocksFor(max_slots)) +
-                             " KV blocks, the cache has " + std::to_string(cache_.num_blocks()) +
-                             "; raise --kv-cache-mib or lower max_new_tokens");
-  }
-  if (!request.started.empty() && request.started.size() != request.stream_keys.size()) {
-    return InvalidArgument(std::to_string(request.started.size()) + " started completions for " +
-                           std::to_string(request.stream_keys.size()) + " samples");
-  }
-  for (const StartedCompletion& started : request.started) {
-    const size_t size = started.token_ids.size();
-    if (started.behavior_logprobs.size() != size || started.policy_versions.size() != size ||
-        (!started.model_logprobs.empty() && started.model_logprobs.size() != size)) {
-      return InvalidArgument(
-          "a started completion has one log-probability and one policy version per token");
-    }
-    if (request.wants_kept_sets) {
-      ROLLCALL_RETURN_IF_ERROR(
-          CheckKeptSets(started.kept_sets, static_cast<int64_t>(size), config_.vocab_size));
-      if (started.kept_masses.size() != size) {
-        return InvalidArgument("a started completion has one kept mass per token");
-      }
-    }
-    if (request.grammar != nullptr) {
-      GrammarState state(request.grammar);
-      for (const int32_t token : started.token_ids) ROLLCALL_RETURN_IF_ERROR(state.Advance(token));
-    }
-    if (num_prompt + static_cast<int64_t>(size) >= max_tokens) {
-      return InvalidArgument("a started completion of " + std::to_string(size) +
-                             " tokens leaves no token to sample");
-    }
-    for (const int32_t token : started.token_ids) {
-      if (token >= 0 && token < config_.vocab_size) continue;
-      return InvalidArgument("completion token " + std::to_string(token) +
-                             " is outside the vocabulary of " + std::to_string(config_.vocab_size));
-    }
-  }
   return OkStatus();
 }
 
@@ -255,7 +167,9 @@ Engine::Group& Engine::InsertGroup(GroupRequest request, LoadedModel* model) {
     sequence.model = request.model;
     sequence.num_prompt = static_cast<int32_t>(request.prompt_token_ids.size());
     sequence.max_tokens = group->max_tokens;
-    sequence.skips_prefix_cache = request.wants_prompt_logprobs || request.heavy_hitters.is_on();
+    // The first one computes every token of a prompt whose log-probabilities are wanted.
+    sequence.skips_prefix_cache =
+        (request.wants_prompt_logprobs && i == 0) || request.heavy_hitters.is_on();
     sequence.kv_budget = request.heavy_hitters.is_on() ? request.heavy_hitters.budget() : 0;
     sequence.group = group.get();
     sequence.index = static_cast<int32_t>(i);

@@ -157,6 +157,13 @@ class Engine {
   bool HasRoomFor(int32_t num_tokens, const BlockTable& blocks) const;
   void MeasureCosts(double seconds, const StepPlan& plan);
   void RunBatch(ModelId model, const StepPlan& plan);
+  void AddToBatch(const PlannedChunk& chunk);
+  // The chunk is computed; `logits` is the row of its last token where that is wanted.
+  void FinishChunk(const PlannedChunk& chunk, std::span<const float> logits);
+  void FailChunk(const PlannedChunk& chunk, const Status& status);
+  // Prompt tokens of the chunk, which is in the batch, whose log-probabilities are still missing.
+  void WantPromptScores(LiveSequence* sequence, const PlannedChunk& chunk);
+  void TakePromptScores(size_t first, std::span<const float> logits);
   // The law of the sequence's next token over the row.
   Status SetRow(const LiveSequence& sequence, std::span<const float> logits);
   // What was drawn from the row, and what the request wants to know of it.
@@ -206,6 +213,11 @@ class Engine {
   // Of the step that runs.
   BatchLayout batch_;
   std::vector<PlannedChunk> batch_chunks_;
+  struct ScoredToken {
+    LiveSequence* sequence = nullptr;
+    int32_t token = 0;  // whose log-probability is wanted
+  };
+  std::vector<ScoredToken> scored_;  // of the batch's scored rows
   StepResult result_;
   std::vector<uint64_t> finished_groups_;
   int32_t num_sampled_ = 0;

@@ -31,6 +31,9 @@ StatusOr<Engine::LiveSequence*> Engine::FindMovable(uint64_t group_id, int32_t i
     return FailedPrecondition("the sequence's keys and values are of several versions");
   }
   const GroupRequest& request = sequence->group->request;
+  if (request.wants_prompt_logprobs && index == 0 && !sequence->group->is_prompt_scored()) {
+    return FailedPrecondition("log-probabilities of the prompt are still computed here");
+  }
   if (request.grammar != nullptr || request.wants_kept_sets || request.wants_model_logprobs ||
       request.law.edits_logits() || request.law.masks()) {
     return FailedPrecondition("the sequence's law and what it records do not travel");
@@ -90,6 +93,9 @@ StatusOr<SequenceState> Engine::Detach(uint64_t group_id, int32_t index, uint64_
   state.request = group.request;
   state.request.make_stop_watcher = nullptr;
   state.request.is_streaming = true;  // to here
+  // The source has them already.
+  state.request.wants_prompt_logprobs = false;
+  state.request.num_prompt_top_logprobs = 0;
   state.request.stream_keys = {group.request.stream_keys[static_cast<size_t>(index)]};
   state.request.started = {{.token_ids = sequence->sampled.token_ids,
                             .behavior_logprobs = sequence->sampled.behavior_logprobs,

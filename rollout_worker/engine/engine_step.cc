@@ -44,68 +44,75 @@ void Engine::MeasureCosts(double seconds, const StepPlan& plan) {
   scheduler_->SetCosts(costs_);
 }
 
+void Engine::AddToBatch(const PlannedChunk& chunk) {
+  auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
+  if (sequence.times.scheduled == absl::InfinitePast()) {
+    sequence.times.scheduled = step_start_;
+    sequence.num_cached = sequence.num_computed;
+  }
+  const int32_t begin = sequence.num_computed;
+  batch_.token_ids.insert(batch_.token_ids.end(), sequence.tokens.begin() + begin,
+                          sequence.tokens.begin() + begin + chunk.num_new);
+  for (int32_t i = 0; i < chunk.num_new; ++i) batch_.positions.push_back(begin + i);
+  if (sequence.kv_budget > 0 && begin == 0) BeginForgetting(&sequence);
+  batch_.sequences.push_back(
+      {sequence.blocks.blocks(), begin, chunk.num_new, sequence.heavy_hitters.get()});
+  num_prefilled_ += chunk.num_new;
+  if (chunk.wants_logits()) {
+    batch_.logit_rows.push_back(static_cast<int64_t>(batch_.token_ids.size()) - 1);
+    num_prefilled_ -= begin >= sequence.num_prompt ? 1 : 0;
+  }
+  WantPromptScores(&sequence, chunk);
+  batch_chunks_.push_back(chunk);
+}
+
 void Engine::RunBatch(ModelId model, const StepPlan& plan) {
   batch_.Clear();
   batch_chunks_.clear();
+  scored_.clear();
   for (const PlannedChunk& chunk : plan.chunks) {
-    auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
-    if (sequence.model != model) continue;
-    if (sequence.times.scheduled == absl::InfinitePast()) {
-      sequence.times.scheduled = step_start_;
-      sequence.num_cached = sequence.num_computed;
-    }
-    const int32_t begin = sequence.num_computed;
-    batch_.token_ids.insert(batch_.token_ids.end(), sequence.tokens.begin() + begin,
-                            sequence.tokens.begin() + begin + chunk.num_new);
-    for (int32_t i = 0; i < chunk.num_new; ++i) batch_.positions.push_back(begin + i);
-    if (sequence.kv_budget > 0 && begin == 0) BeginForgetting(&sequence);
-    batch_.sequences.push_back(
-        {sequence.blocks.blocks(), begin, chunk.num_new, sequence.heavy_hitters.get()});
-    if (chunk.wants_logits()) {
-      batch_.logit_rows.push_back(static_cast<int64_t>(batch_.token_ids.size()) - 1);
-      num_prefilled_ += chunk.num_new - (begin >= sequence.num_prompt ? 1 : 0);
-    } else {
-      num_prefilled_ += chunk.num_new;
-    }
-    batch_chunks_.push_back(chunk);
+    if (chunk.sequence->model == model) AddToBatch(chunk);
   }
   const auto logits = runner_->Run(*models_.at(model).model, batch_);
   if (!logits.ok()) {
-    for (const PlannedChunk& chunk : batch_chunks_) {
-      auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
-      if (sequence.group->forked) {
-        Fail(sequence, logits.status());
-      } else {
-        FailGroup(*sequence.group, logits.status());
-      }
-    }
+    for (const PlannedChunk& chunk : batch_chunks_) FailChunk(chunk, logits.status());
     return;
   }
   sampled_at_ = clock_.Now();
   size_t row = 0;
   const auto vocab = static_cast<size_t>(config_.vocab_size);
   for (const PlannedChunk& chunk : batch_chunks_) {
-    const bool wants_logits = chunk.wants_logits();
-    scheduler_->Advance(chunk);
-    const Status compacted = CompactPrompt(static_cast<LiveSequence*>(chunk.sequence));
-    if (!compacted.ok()) {
-      row += wants_logits ? 1 : 0;
-      auto& failed = static_cast<LiveSequence&>(*chunk.sequence);
-      if (failed.group->forked) {
-        Fail(failed, compacted);
-      } else {
-        FailGroup(*failed.group, compacted);
-      }
-      continue;
-    }
-    if (!wants_logits) continue;
-    const std::span<const float> row_logits = logits->subspan(vocab * row++, vocab);
-    auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
-    if (sequence.group->forked) {
-      SampleNext(sequence, row_logits);
+    if (chunk.wants_logits()) {
+      FinishChunk(chunk, logits->subspan(vocab * row++, vocab));
     } else {
-      SampleFirst(*sequence.group, row_logits);
+      FinishChunk(chunk, {});
     }
+  }
+}
+
+void Engine::FailChunk(const PlannedChunk& chunk, const Status& status) {
+  auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
+  if (sequence.group->forked) {
+    Fail(sequence, status);
+  } else {
+    FailGroup(*sequence.group, status);
+  }
+}
+
+void Engine::FinishChunk(const PlannedChunk& chunk, std::span<const float> logits) {
+  auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
+  Group& group = *sequence.group;
+  scheduler_->Advance(chunk);
+  if (sequence.index == 0 && !group.prompt_status.ok()) {
+    return FailChunk(chunk, group.prompt_status);
+  }
+  const Status compacted = CompactPrompt(&sequence);
+  if (!compacted.ok()) return FailChunk(chunk, compacted);
+  if (logits.empty()) return;
+  if (group.forked) {
+    SampleNext(sequence, logits);
+  } else {
+    SampleFirst(group, logits);
   }
 }
 
@@ -256,6 +263,7 @@ void Engine::Complete(LiveSequence& sequence, CompletionEnd end) {
   CompletedSample sample;
   static_cast<SampledTokens&>(sample) = std::move(sequence.sampled);
   sample.end = end;
+  if (sequence.index == 0) sample.prompt = std::move(sequence.group->prompt);
   Close(sequence, std::move(sample));
 }
 

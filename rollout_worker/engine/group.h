@@ -12,6 +12,9 @@
 
 namespace rollcall {
 
+// Bound of prompt and completion together.
+int32_t MaxTokens(const GroupRequest& request, const ModelConfig& config);
+
 struct Engine::LiveSequence : Sequence {
   // kUnforked: waits for the leader to compute the prompt. kAway: another engine runs it. kClosed:
   // reported.
@@ -38,6 +41,13 @@ struct Engine::Group {
   std::vector<LiveSequence> sequences;
   bool forked = false;
   size_t num_open = 0;
+  // Where they are wanted: what the first sequence has read so far, and what was wrong with it.
+  PromptScores prompt;
+  Status prompt_status;
+
+  bool is_prompt_scored() const {
+    return prompt.logprobs.size() + 1 >= request.prompt_token_ids.size();
+  }
 };
 
 }  // namespace rollcall

@@ -35,6 +35,18 @@ struct SampledTokens {
   std::vector<std::vector<TokenLogprob>> top_logprobs;
 };
 
+// What the model's own softmax (temperature 1, no law) says of the tokens of a prompt but the
+// first, under the weights that computed them. The vectors are parallel; all are empty when they
+// were not asked for.
+struct PromptScores {
+  std::vector<float> logprobs;
+  // How many tokens of the vocabulary are at least as likely as the prompt's, itself included.
+  std::vector<int32_t> ranks;
+  // The most likely tokens of each place, most likely first; GroupRequest::num_prompt_top_logprobs
+  // each, empty when that is 0.
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
+};
+
 // A completion that began elsewhere (another worker, an earlier version, before a restart).
 struct StartedCompletion {
   std::vector<int32_t> token_ids;
@@ -70,8 +82,9 @@ struct GroupRequest {
   // Fill kept_sets, and kept_masses. A completion whose sets take more than kMaxKeptSetBytes fails
   // with kResourceExhausted.
   bool wants_kept_sets = false;
-  // The log-probability of every prompt token is wanted: the prompt is computed without the cache.
+  // PromptScores are wanted: the prompt is computed without the prefix cache.
   bool wants_prompt_logprobs = false;
+  int32_t num_prompt_top_logprobs = 0;  // [0, kMaxTopLogprobs]; more than 0 needs the former
   // SwitchGroups leaves the group with its model.
   bool is_version_pinned = false;
   // On: every sample keeps only so many tokens in KV memory, and its law is no longer that of the
@@ -117,8 +130,7 @@ struct CompletedSample : SampledTokens {
   SequenceTimes times;
   // Prompt tokens that were found in the prefix cache, of the first sample of a group.
   int32_t num_cached_prompt_tokens = 0;
-  // Of the first sample of a group that wants them: one per prompt token but the first.
-  std::vector<float> prompt_logprobs;
+  PromptScores prompt;  // of the first sample of a group that wants them
 };
 
 // What happened in one step.

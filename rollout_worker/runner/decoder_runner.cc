@@ -1,5 +1,6 @@
 #include "rollout_worker/runner/decoder_runner.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -89,18 +90,39 @@ class DecoderRunner final : public ModelRunner {
     ROLLCALL_ASSIGN_OR_RETURN(at::Tensor hidden_NE,
                               DecoderHidden(model.weights, model.packed.get(), batch.token_ids,
                                             batch.positions, *attention, compute));
+    ROLLCALL_RETURN_IF_ERROR(Score(model, batch, hidden_NE, compute));
     if (batch.logit_rows.empty()) return std::span<const float>();
     if (batch.logit_rows.size() != batch.token_ids.size()) {
-      const at::Tensor rows =
-          at::from_blob(const_cast<int64_t*>(batch.logit_rows.data()),
-                        {static_cast<int64_t>(batch.logit_rows.size())}, at::kLong);
-      hidden_NE = at::index_select(hidden_NE, 0, rows);
+      hidden_NE = RowsOf(hidden_NE, batch.logit_rows);
     }
     ROLLCALL_ASSIGN_OR_RETURN(at::Tensor logits_NV,
                               Logits(model.weights, model.packed.get(), hidden_NE, compute));
     logits_NV_ = logits_NV.contiguous();
     return std::span<const float>(logits_NV_.const_data_ptr<float>(),
                                   static_cast<size_t>(logits_NV_.numel()));
+  }
+
+  static at::Tensor RowsOf(const at::Tensor& hidden_NE, std::span<const int64_t> rows) {
+    const at::Tensor places = at::from_blob(const_cast<int64_t*>(rows.data()),
+                                            {static_cast<int64_t>(rows.size())}, at::kLong);
+    return at::index_select(hidden_NE, 0, places);
+  }
+
+  // A row's logits do not depend on the rows beside it, so the pieces change no bit.
+  Status Score(const DecoderModel& model, const BatchLayout& batch, const at::Tensor& hidden_NE,
+               const Compute& compute) const {
+    const std::span<const int64_t> rows = batch.scored_rows;
+    const size_t piece = ScoredRowsAtOnce(config_.vocab_size);
+    for (size_t first = 0; first < rows.size(); first += piece) {
+      const auto part = rows.subspan(first, std::min(piece, rows.size() - first));
+      ROLLCALL_ASSIGN_OR_RETURN(
+          const at::Tensor computed_NV,
+          Logits(model.weights, model.packed.get(), RowsOf(hidden_NE, part), compute));
+      const at::Tensor logits_NV = computed_NV.contiguous();
+      batch.on_scored(first,
+                      {logits_NV.const_data_ptr<float>(), static_cast<size_t>(logits_NV.numel())});
+    }
+    return OkStatus();
   }
 
   const ModelConfig config_;

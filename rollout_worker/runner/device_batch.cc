@@ -32,6 +32,9 @@ Status CheckBatch(const ModelConfig& config, int64_t num_blocks, int64_t block_s
   for (int64_t row : batch.logit_rows) {
     ROLLCALL_RETURN_IF_ERROR(CheckBelow(row, num_tokens, "row of logits"));
   }
+  for (int64_t row : batch.scored_rows) {
+    ROLLCALL_RETURN_IF_ERROR(CheckBelow(row, num_tokens, "scored row"));
+  }
   int64_t total = 0;
   for (const BatchSequence& sequence : batch.sequences) {
     const int64_t num_keys = int64_t{sequence.num_cached} + sequence.num_new;
@@ -76,7 +79,7 @@ DeviceBatch::DeviceBatch(DeviceRuntime& runtime, const DeviceBatchShape& shape) 
 void DeviceBatch::Fill(const BatchLayout& batch, int64_t block_size) {
   const auto num_tokens = static_cast<int64_t>(batch.token_ids.size());
   const auto num_sequences = static_cast<int64_t>(batch.sequences.size());
-  const auto num_rows = static_cast<int64_t>(batch.logit_rows.size());
+  const auto num_rows = static_cast<int64_t>(batch.logit_rows.size() + batch.scored_rows.size());
   const int64_t padding = shape_.num_sequences - num_sequences;
   ROLLCALL_CHECK(
       padding >= 0 && num_tokens + padding == shape_.num_tokens && num_rows <= shape_.num_rows,
@@ -106,8 +109,9 @@ void DeviceBatch::Fill(const BatchLayout& batch, int64_t block_size) {
     starts[s + 1] = static_cast<int32_t>(row);
   }
   int32_t* rows = tables + shape_.num_sequences * shape_.table_stride;
-  std::transform(batch.logit_rows.begin(), batch.logit_rows.end(), rows,
-                 [](int64_t r) { return static_cast<int32_t>(r); });
+  const auto narrow = [](int64_t r) { return static_cast<int32_t>(r); };
+  rows = std::transform(batch.logit_rows.begin(), batch.logit_rows.end(), rows, narrow);
+  std::transform(batch.scored_rows.begin(), batch.scored_rows.end(), rows, narrow);
   device_.copy_(host_, /*non_blocking=*/true);
 }
 

@@ -23,7 +23,7 @@ struct DeviceBatchShape {
   int64_t num_tokens = 0;
   int64_t num_sequences = 0;
   int64_t table_stride = 1;  // blocks of the longest sequence
-  int64_t num_rows = 0;      // of logits
+  int64_t num_rows = 0;      // of logits, kept and scored
 };
 
 class DeviceBatch {
@@ -39,6 +39,7 @@ class DeviceBatch {
   // Int32 on the device.
   const at::Tensor& token_ids_N() const { return token_ids_N_; }
   const at::Tensor& positions_N() const { return positions_N_; }
+  // Those whose logits are kept, then those that are scored.
   const at::Tensor& rows_R() const { return rows_R_; }
   // With bounds that the caller sets.
   DeviceSequences sequences() const;

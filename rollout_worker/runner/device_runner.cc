@@ -124,27 +124,47 @@ class DeviceRunner final : public ModelRunner {
     }
     const auto num_sequences = static_cast<int64_t>(batch.sequences.size());
     if (num_sequences == 0) return std::span<const float>();
-    if (is_decode && num_sequences <= options_.max_graph_sequences) {
+    if (is_decode && batch.scored_rows.empty() && num_sequences <= options_.max_graph_sequences) {
       return RunGraph(model, batch, max_keys);
     }
+    const auto num_rows = static_cast<int64_t>(batch.logit_rows.size());
+    const auto num_scored = static_cast<int64_t>(batch.scored_rows.size());
     DeviceBatch input(*runtime_,
                       {.num_tokens = static_cast<int64_t>(batch.token_ids.size()),
                        .num_sequences = num_sequences,
                        .table_stride = (max_keys + options_.block_size - 1) / options_.block_size,
-                       .num_rows = static_cast<int64_t>(batch.logit_rows.size())});
+                       .num_rows = num_rows + num_scored});
     input.Fill(batch, options_.block_size);
     ROLLCALL_ASSIGN_OR_RETURN(at::Tensor hidden_NE, Hidden(model, input, max_queries, max_keys));
+    ROLLCALL_RETURN_IF_ERROR(
+        Score(model, batch, hidden_NE, input.rows_R().narrow(0, num_rows, num_scored)));
     if (batch.logit_rows.empty()) {
       ROLLCALL_RETURN_IF_ERROR(runtime_->Wait());
       return std::span<const float>();
     }
     if (batch.logit_rows.size() != batch.token_ids.size()) {
-      hidden_NE = device_forward::GatherRows(runtime_->device(), hidden_NE, input.rows_R());
+      hidden_NE = device_forward::GatherRows(runtime_->device(), hidden_NE,
+                                             input.rows_R().narrow(0, 0, num_rows));
     }
     ROLLCALL_ASSIGN_OR_RETURN(const at::Tensor logits_NV,
                               Logits(model.weights, nullptr, hidden_NE, compute()));
     ROLLCALL_RETURN_IF_ERROR(Download(logits_NV));
     return Downloaded(logits_NV.size(0));
+  }
+
+  Status Score(const DeviceModel& model, const BatchLayout& batch, const at::Tensor& hidden_NE,
+               const at::Tensor& rows_R) {
+    const auto piece = static_cast<int64_t>(ScoredRowsAtOnce(config_.vocab_size));
+    for (int64_t first = 0; first < rows_R.size(0); first += piece) {
+      const int64_t count = std::min(piece, rows_R.size(0) - first);
+      const at::Tensor part_RE =
+          device_forward::GatherRows(runtime_->device(), hidden_NE, rows_R.narrow(0, first, count));
+      ROLLCALL_ASSIGN_OR_RETURN(const at::Tensor logits_NV,
+                                Logits(model.weights, nullptr, part_RE, compute()));
+      ROLLCALL_RETURN_IF_ERROR(Download(logits_NV));
+      batch.on_scored(static_cast<size_t>(first), Downloaded(count));
+    }
+    return OkStatus();
   }
 
   // A decode step, padded.

@@ -2,7 +2,10 @@
 // the shared decoder, tests have one that checks what it is given.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -27,26 +30,38 @@ struct BatchSequence {
   HeavyHitters* heavy_hitters = nullptr;
 };
 
+// Logits of scored_rows come in pieces of at most so many bytes, or of one row.
+inline constexpr int64_t kMaxScoredLogitBytes = 16LL << 20;
+inline size_t ScoredRowsAtOnce(int64_t vocab_size) {
+  const int64_t row_bytes = vocab_size * static_cast<int64_t>(sizeof(float));
+  return static_cast<size_t>(std::max<int64_t>(1, kMaxScoredLogitBytes / row_bytes));
+}
+
 // Sequences one after the other, flat. All run under one model.
 struct BatchLayout {
   std::vector<int32_t> token_ids;
   std::vector<int32_t> positions;
   std::vector<BatchSequence> sequences;
   std::vector<int64_t> logit_rows;  // tokens whose logits are wanted, ascending
+  // Tokens whose logits are read once and not kept, ascending: `on_scored` gets those of
+  // scored_rows[first] and the rows after it, before the run ends. Null only without scored rows.
+  std::vector<int64_t> scored_rows;
+  std::function<void(size_t first, std::span<const float> logits)> on_scored;
 
   void Clear() {
     token_ids.clear();
     positions.clear();
     sequences.clear();
     logit_rows.clear();
+    scored_rows.clear();
   }
 };
 
 // Owns the KV memory. Runs on one thread.
 class ModelRunner : public BlockStore {
  public:
-  // Computes keys and values of every token of the batch and the logits of logit_rows, row after
-  // row. The result is valid until the next call.
+  // Computes keys and values of every token of the batch, the logits of scored_rows, and the logits
+  // of logit_rows, row after row. The result is valid until the next call.
   virtual StatusOr<std::span<const float>> Run(const RunnableModel& model,
                                                const BatchLayout& batch) = 0;
   // Moves what the heavy hitters of a computed prompt keep to the first slots of its blocks.

@@ -177,6 +177,12 @@ float Sampler::ModelLogprob(int32_t token) {
   return logprob;
 }
 
+int32_t Sampler::Rank(int32_t token) {
+  places_.resize(raw_.size());
+  return static_cast<int32_t>(
+      BestCpuKernels().select_at_least(raw_.data(), vocab_size_, raw_[token], places_.data()));
+}
+
 std::vector<TokenLogprob> Sampler::TopLogprobs(int32_t count) {
   std::vector<TokenLogprob> top;
   if (count <= 0) return top;

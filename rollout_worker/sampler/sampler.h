@@ -60,6 +60,8 @@ class Sampler {
   // Log-probability of a token in the softmax of the row as it came, at temperature 1. The first
   // call for a row costs a pass over it.
   float ModelLogprob(int32_t token);
+  // How many tokens of the row are at least as likely as this one, itself included.
+  int32_t Rank(int32_t token);
   // The most likely tokens of that softmax, most likely first; of equals the lower ids.
   std::vector<TokenLogprob> TopLogprobs(int32_t count);
 

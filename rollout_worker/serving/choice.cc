@@ -16,6 +16,16 @@ size_t CountCharacters(std::string_view text) {
       text.begin(), text.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
 }
 
+std::vector<std::pair<std::string, float>> TopTexts(const Tokenizer& tokenizer,
+                                                    const std::vector<TokenLogprob>& top,
+                                                    int32_t count) {
+  std::vector<std::pair<std::string, float>> texts;
+  for (size_t i = 0; i < top.size() && static_cast<int32_t>(i) < count; ++i) {
+    texts.emplace_back(TokenText(tokenizer, top[i].token), top[i].logprob);
+  }
+  return texts;
+}
+
 }  // namespace
 
 std::string TokenText(const Tokenizer& tokenizer, int32_t token) {
@@ -37,20 +47,23 @@ TokenDetail Choice::Detail(int32_t token) {
   return detail;
 }
 
-ChoicePiece Choice::Echo(const std::string& text, const std::vector<int32_t>& tokens,
-                         const std::vector<float>& logprobs) {
+ChoicePiece Choice::Echo(const std::string& text, const std::vector<int32_t>& tokens) {
   ChoicePiece piece = NewPiece();
   piece.text = text;
   if (!options_.num_logprobs) return piece;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    TokenDetail detail = Detail(tokens[i]);
-    if (i > 0 && i <= logprobs.size()) {
-      detail.logprob = logprobs[i - 1];
-      detail.top.emplace_back(detail.text, logprobs[i - 1]);
-    }
-    piece.details.push_back(std::move(detail));
-  }
+  for (const int32_t token : tokens) piece.details.push_back(Detail(token));
   return piece;
+}
+
+void AddPromptScores(const Tokenizer& tokenizer, const PromptScores& scores, int32_t num_top,
+                     std::vector<TokenDetail>* details) {
+  for (size_t i = 0; i < scores.logprobs.size() && i + 1 < details->size(); ++i) {
+    TokenDetail& detail = (*details)[i + 1];
+    detail.logprob = scores.logprobs[i];
+    if (i < scores.top_logprobs.size()) {
+      detail.top = TopTexts(tokenizer, scores.top_logprobs[i], num_top);
+    }
+  }
 }
 
 void Choice::AddToken(const SampledTokens& tokens, size_t i, ChoicePiece* piece) {
@@ -72,9 +85,7 @@ void Choice::AddToken(const SampledTokens& tokens, size_t i, ChoicePiece* piece)
   // Under the model's own softmax, as OpenAI has it, not under the law of temperature and top_p.
   if (i < tokens.model_logprobs.size()) detail.logprob = tokens.model_logprobs[i];
   if (i < tokens.top_logprobs.size()) {
-    for (const TokenLogprob& top : tokens.top_logprobs[i]) {
-      detail.top.emplace_back(TokenText(*options_.text.tokenizer, top.token), top.logprob);
-    }
+    detail.top = TopTexts(*options_.text.tokenizer, tokens.top_logprobs[i], *options_.num_logprobs);
   }
   piece->details.push_back(std::move(detail));
 }

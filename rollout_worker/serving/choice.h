@@ -18,7 +18,7 @@ struct TokenDetail {
   int32_t token = 0;
   std::string text;
   std::optional<float> logprob;  // absent: nothing is known, as of the first token of a prompt
-  std::vector<std::pair<std::string, float>> top;  // most likely first
+  std::vector<std::pair<std::string, float>> top;  // alternatives, most likely first
   size_t text_offset = 0;                          // characters before it
 };
 
@@ -50,14 +50,18 @@ struct ChoiceOptions {
 // Text of one token by itself.
 std::string TokenText(const Tokenizer& tokenizer, int32_t token);
 
+// Puts what is known of a prompt's tokens, with num_top alternatives each, into the details that
+// begin with those tokens.
+void AddPromptScores(const Tokenizer& tokenizer, const PromptScores& scores, int32_t num_top,
+                     std::vector<TokenDetail>* details);
+
 // Not thread-safe.
 class Choice {
  public:
   explicit Choice(ChoiceOptions options);
 
-  // The prompt as the beginning of the text.
-  ChoicePiece Echo(const std::string& text, const std::vector<int32_t>& tokens,
-                   const std::vector<float>& logprobs);
+  // The prompt as the beginning of the text; its details lack what AddPromptScores adds.
+  ChoicePiece Echo(const std::string& text, const std::vector<int32_t>& tokens);
   // Tokens that follow those that were taken before.
   ChoicePiece Take(const SampledTokens& tokens, size_t first);
   // The rest, with how it ended.

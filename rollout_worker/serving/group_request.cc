@@ -19,16 +19,11 @@ static_assert(kMaxLogprobs <= kMaxTopLogprobs);
 constexpr uint64_t kServingPurpose = 0x73657276;
 
 // What the engine has no means for must not be ignored in silence.
-std::optional<ApiError> FindUnsupported(const SamplingFields& fields,
-                                        const GroupRequestOptions& options) {
+std::optional<ApiError> FindUnsupported(const SamplingFields& fields) {
   const auto refuse = [](const char* field) {
     return BadField(field, fmt::format("'{}' is not supported by this engine", field));
   };
   if (!fields.cache_salt.empty()) return refuse("cache_salt");
-  if (fields.prompt_logprobs) return refuse("prompt_logprobs");
-  if (options.wants_prompt_logprobs) {
-    return BadField("echo", "'echo' with 'logprobs' is not supported by this engine");
-  }
   return std::nullopt;
 }
 
@@ -103,7 +98,7 @@ CompletionTextOptions TextOptions(const ServedModel& model, const SamplingFields
 ApiResult<GroupRequest> MakeGroupRequest(const ServedModel& model, const SamplingFields& fields,
                                          std::vector<int32_t> prompt,
                                          const GroupRequestOptions& options) {
-  if (auto error = FindUnsupported(fields, options)) return *std::move(error);
+  if (auto error = FindUnsupported(fields)) return *std::move(error);
   if (auto error = CheckLength(model, fields, prompt.size())) return *std::move(error);
   const auto vocab_size = static_cast<int32_t>(model.config.vocab_size);
   for (const int32_t token : prompt) {
@@ -144,6 +139,7 @@ ApiResult<GroupRequest> MakeGroupRequest(const ServedModel& model, const Samplin
   // A text is of one policy.
   request.is_version_pinned = true;
   request.wants_prompt_logprobs = options.wants_prompt_logprobs;
+  request.num_prompt_top_logprobs = options.num_prompt_top_logprobs;
   return request;
 }
 

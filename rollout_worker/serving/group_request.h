@@ -19,6 +19,7 @@ struct GroupRequestOptions {
   int32_t num_top_logprobs = 0;
   bool wants_model_logprobs = false;
   bool wants_prompt_logprobs = false;
+  int32_t num_prompt_top_logprobs = 0;
   // Where the samples' random streams begin when the request has no seed.
   uint64_t fallback_seed = 0;
 };

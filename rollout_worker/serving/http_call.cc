@@ -9,6 +9,9 @@
 namespace rollcall {
 namespace {
 
+// Log-probabilities of prompt tokens in one answer, alternatives counted.
+constexpr size_t kMaxPromptLogprobs = size_t{1} << 18;
+
 double MeanLogprob(const SampledTokens& tokens) {
   const auto& logprobs =
       tokens.model_logprobs.empty() ? tokens.behavior_logprobs : tokens.model_logprobs;
@@ -35,7 +38,8 @@ HttpCall::HttpCall(HttpCallOptions options)
     : options_(std::move(options)),
       choices_(options_.prompts.size() * static_cast<size_t>(options_.best_of)),
       pieces_(options_.sampling.is_stream ? 0 : choices_.size()),
-      mean_logprob_(choices_.size()) {
+      mean_logprob_(choices_.size()),
+      prompt_scores_(options_.prompts.size()) {
   for (size_t i = 0; i < options_.prompts.size(); ++i) {
     prompt_parts_.push_back(options_.sampling.return_token_ids
                                 ? PromptPart{.token_ids = options_.prompts[i]}
@@ -46,24 +50,46 @@ HttpCall::HttpCall(HttpCallOptions options)
 ApiResult<GenerationCall> HttpCall::MakeCall() const {
   GenerationCall call{
       .model = options_.model, .arrival = options_.arrival, .deadline = options_.deadline};
-  const bool echoes_logprobs = !options_.echoes.empty() && options_.num_logprobs.has_value();
-  if (echoes_logprobs && options_.sampling.is_stream) {
-    return BadField("echo", "'echo' with 'logprobs' cannot be streamed");
-  }
+  if (auto error = CheckPromptLogprobs()) return *std::move(error);
   for (const std::vector<int32_t>& prompt : options_.prompts) {
-    ApiResult<GroupRequest> group = MakeGroupRequest(
-        *options_.model, options_.sampling, prompt,
-        {.num_samples = options_.best_of,
-         .num_top_logprobs = options_.num_logprobs.value_or(0),
-         .wants_model_logprobs =
-             options_.num_logprobs.has_value() || options_.best_of > options_.sampling.n,
-         .wants_prompt_logprobs = echoes_logprobs || options_.sampling.prompt_logprobs.has_value(),
-         .fallback_seed = options_.fallback_seed});
+    ApiResult<GroupRequest> group =
+        MakeGroupRequest(*options_.model, options_.sampling, prompt,
+                         {.num_samples = options_.best_of,
+                          .num_top_logprobs = options_.num_logprobs.value_or(0),
+                          .wants_model_logprobs = options_.num_logprobs.has_value() ||
+                                                  options_.best_of > options_.sampling.n,
+                          .wants_prompt_logprobs =
+                              echoes_logprobs() || options_.sampling.prompt_logprobs.has_value(),
+                          .num_prompt_top_logprobs = NumPromptTopLogprobs(),
+                          .fallback_seed = options_.fallback_seed});
     if (!group.ok()) return group.error();
     call.groups.push_back(*std::move(group));
   }
   SetGrammar(options_.sampling, &call);
   return call;
+}
+
+int32_t HttpCall::NumPromptTopLogprobs() const {
+  return std::max(echoes_logprobs() ? *options_.num_logprobs : 0,
+                  options_.sampling.prompt_logprobs.value_or(0));
+}
+
+std::optional<ApiError> HttpCall::CheckPromptLogprobs() const {
+  const bool wants_list = options_.sampling.prompt_logprobs.has_value();
+  if (!echoes_logprobs() && !wants_list) return std::nullopt;
+  if (options_.sampling.is_stream) {
+    return BadField("echo", "'echo' with 'logprobs' cannot be streamed");
+  }
+  size_t num_tokens = 0;
+  for (const std::vector<int32_t>& prompt : options_.prompts) num_tokens += prompt.size();
+  const size_t num_entries = num_tokens * static_cast<size_t>(1 + NumPromptTopLogprobs()) *
+                             static_cast<size_t>(options_.best_of);
+  if (num_entries <= kMaxPromptLogprobs) return std::nullopt;
+  return BadField(wants_list ? "prompt_logprobs" : "echo",
+                  "the answer would have " + std::to_string(num_entries) +
+                      " log-probabilities of prompt tokens, at most " +
+                      std::to_string(kMaxPromptLogprobs) +
+                      " are possible: ask for fewer alternatives, choices or prompts");
 }
 
 Choice& HttpCall::ChoiceAt(size_t place) {
@@ -111,7 +137,7 @@ void HttpCall::OnTokens(int32_t group, const StreamedTokens& tokens) {
   const bool is_first = choices_[place] == nullptr;
   Choice& choice = ChoiceAt(place);
   if (is_first && !options_.echoes.empty()) {
-    Send(choice.Echo(options_.echoes[prompt], options_.prompts[prompt], {}), prompt);
+    Send(choice.Echo(options_.echoes[prompt], options_.prompts[prompt]), prompt);
   } else if (is_first && options_.format->has_opening()) {
     Send(choice.Take({}, 0), prompt);
   }
@@ -136,7 +162,7 @@ void HttpCall::OnSample(int32_t group, const CompletedSample& sample) {
   const auto prompt = static_cast<size_t>(group);
   if (sample.index == 0) {
     num_cached_ += static_cast<size_t>(sample.num_cached_prompt_tokens);
-    prompt_parts_[prompt] = MakePromptPart(prompt, sample.prompt_logprobs);
+    TakePromptScores(prompt, sample.prompt);
   }
   mean_logprob_[place] = MeanLogprob(sample);
   Choice& choice = ChoiceAt(place);
@@ -146,7 +172,7 @@ void HttpCall::OnSample(int32_t group, const CompletedSample& sample) {
   } else {
     ChoicePiece echo;
     if (!options_.echoes.empty()) {
-      echo = choice.Echo(options_.echoes[prompt], options_.prompts[prompt], sample.prompt_logprobs);
+      echo = choice.Echo(options_.echoes[prompt], options_.prompts[prompt]);
     }
     ChoicePiece piece = choice.Finish(sample);
     piece.text.insert(0, echo.text);
@@ -157,13 +183,13 @@ void HttpCall::OnSample(int32_t group, const CompletedSample& sample) {
   if (++num_finished_ == choices_.size()) Complete();
 }
 
-PromptPart HttpCall::MakePromptPart(size_t prompt, const std::vector<float>& logprobs) const {
-  PromptPart part = prompt_parts_[prompt];
+void HttpCall::TakePromptScores(size_t prompt, const PromptScores& scores) {
   if (options_.sampling.prompt_logprobs) {
-    part.logprobs =
-        PromptLogprobsJson(*options_.model->tokenizer, options_.prompts[prompt], logprobs);
+    prompt_parts_[prompt].logprobs =
+        PromptLogprobsJson(*options_.model->tokenizer, options_.prompts[prompt], scores,
+                           *options_.sampling.prompt_logprobs);
   }
-  return part;
+  if (echoes_logprobs()) prompt_scores_[prompt] = scores;
 }
 
 void HttpCall::Complete() {
@@ -193,6 +219,11 @@ std::vector<ChoicePiece> HttpCall::BestPieces() {
 }
 
 void HttpCall::AnswerWhole() {
+  for (size_t place = 0; echoes_logprobs() && place < pieces_.size(); ++place) {
+    AddPromptScores(*options_.model->tokenizer,
+                    prompt_scores_[place / static_cast<size_t>(options_.best_of)],
+                    *options_.num_logprobs, &pieces_[place].details);
+  }
   const UsageCounts usage = Usage();
   options_.exchange->Respond(
       {.headers = options_.headers,

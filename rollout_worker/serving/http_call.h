@@ -53,7 +53,14 @@ class HttpCall final : public GenerationListener {
   }
   Choice& ChoiceAt(size_t place);
   ApiResult<GenerationCall> MakeCall() const;
-  PromptPart MakePromptPart(size_t prompt, const std::vector<float>& logprobs) const;
+  // Entries of the answer that the prompts' log-probabilities take are bounded.
+  std::optional<ApiError> CheckPromptLogprobs() const;
+  bool echoes_logprobs() const {
+    return !options_.echoes.empty() && options_.num_logprobs.has_value();
+  }
+  int32_t NumPromptTopLogprobs() const;
+  // The prompt's log-probabilities came.
+  void TakePromptScores(size_t prompt, const PromptScores& scores);
   void Send(const ChoicePiece& piece, size_t prompt);
   void SendText(const std::string& event);
   void BeginStream();
@@ -67,6 +74,7 @@ class HttpCall final : public GenerationListener {
   std::vector<ChoicePiece> pieces_;   // whole answers: by place
   std::vector<double> mean_logprob_;  // by place
   std::vector<PromptPart> prompt_parts_;
+  std::vector<PromptScores> prompt_scores_;  // by prompt, for the echoes
   size_t num_finished_ = 0;
   size_t num_cached_ = 0;
   bool is_streaming_ = false;  // the stream has begun

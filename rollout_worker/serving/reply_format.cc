@@ -63,7 +63,9 @@ class CompletionFormat final : public ReplyFormat {
       texts.push_back(detail.text);
       values.push_back(Number(detail.logprob));
       offsets.push_back(detail.text_offset);
+      // The token itself is always told, beside the alternatives.
       RowJson top;
+      if (detail.logprob) top[detail.text] = *detail.logprob;
       for (const auto& [text, logprob] : detail.top) {
         if (!top.contains(text)) top[text] = logprob;
       }
@@ -190,17 +192,23 @@ std::unique_ptr<ReplyFormat> MakeChatFormat(ReplyOptions options) {
 }
 
 RowJson PromptLogprobsJson(const Tokenizer& tokenizer, const std::vector<int32_t>& tokens,
-                           const std::vector<float>& logprobs) {
+                           const PromptScores& scores, int32_t num_top) {
   RowJson list = RowJson::array();
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (i == 0 || i > logprobs.size()) {
-      list.push_back(nullptr);
-      continue;
+  list.push_back(nullptr);
+  for (size_t i = 0; i < scores.logprobs.size(); ++i) {
+    RowJson entry = RowJson::object();
+    const auto add = [&](int32_t token, float logprob, int32_t rank) {
+      const std::string id = std::to_string(token);
+      if (entry.contains(id)) return;
+      entry[id] = {
+          {"logprob", logprob}, {"rank", rank}, {"decoded_token", TokenText(tokenizer, token)}};
+    };
+    add(tokens[i + 1], scores.logprobs[i], scores.ranks[i]);
+    for (int32_t k = 0; k < num_top; ++k) {
+      const TokenLogprob& top = scores.top_logprobs[i][static_cast<size_t>(k)];
+      add(top.token, top.logprob, k + 1);
     }
-    list.push_back({{std::to_string(tokens[i]),
-                     {{"logprob", logprobs[i - 1]},
-                      {"rank", nullptr},
-                      {"decoded_token", TokenText(tokenizer, tokens[i])}}}});
+    list.push_back(std::move(entry));
   }
   return list;
 }

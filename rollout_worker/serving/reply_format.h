@@ -69,10 +69,10 @@ class ReplyFormat {
 std::unique_ptr<ReplyFormat> MakeCompletionFormat(ReplyOptions options);
 std::unique_ptr<ReplyFormat> MakeChatFormat(ReplyOptions options);
 
-// {"<token id>": {"logprob", "rank", "decoded_token"}} for each prompt token but the first, which
-// is null; as vLLM's prompt_logprobs. `logprobs` has one value per token but the first.
+// As vLLM's prompt_logprobs: null for the first token of the prompt, then for each token
+// {"<token id>": {"logprob", "rank", "decoded_token"}, ...}: itself, and the num_top most likely.
 RowJson PromptLogprobsJson(const Tokenizer& tokenizer, const std::vector<int32_t>& tokens,
-                           const std::vector<float>& logprobs);
+                           const PromptScores& scores, int32_t num_top);
 
 // As compact text; bytes that are no UTF-8 become U+FFFD.
 std::string Dump(const RowJson& json);

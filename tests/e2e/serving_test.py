@@ -223,6 +223,70 @@ class ServingTest(unittest.TestCase):
         self.assertEqual(nothing.choices[0].text, 'ab')
         self.assertEqual(nothing.usage.completion_tokens, 0)
 
+    def prompt_table(self, ids):
+        """Log-probabilities of every token at every place of a prompt but the first."""
+        with torch.no_grad():
+            return torch.log_softmax(self.reference(torch.tensor([ids])).logits[0].double(), -1)
+
+    def test_echo_with_logprobs(self):
+        text = 'Once upon a time'
+        ids = self.tokenizer(text).input_ids
+        table = self.prompt_table(ids)
+        for max_tokens, n in ((0, 1), (3, 2)):
+            answer = self.complete([text, 'x'], max_tokens=max_tokens, n=n, echo=True, logprobs=2,
+                                   seed=1)
+            self.assertEqual(answer.usage.completion_tokens, 2 * n * max_tokens)
+            for choice in answer.choices[:n]:
+                self.assertTrue(choice.text.startswith(text))
+                logprobs = choice.logprobs
+                self.assertEqual(len(logprobs.tokens), len(ids) + max_tokens)
+                self.assertEqual(''.join(logprobs.tokens[:len(ids)]), text)
+                self.assertEqual(logprobs.text_offset, list(range(len(ids) + max_tokens)))
+                self.assertIsNone(logprobs.token_logprobs[0])
+                self.assertIsNone(logprobs.top_logprobs[0])
+                for i in range(1, len(ids)):
+                    self.assertAlmostEqual(logprobs.token_logprobs[i],
+                                           table[i - 1, ids[i]].item(), places=4)
+                    top = logprobs.top_logprobs[i]
+                    self.assertIn(logprobs.tokens[i], top)
+                    self.assertIn(len(top), (2, 3))
+                    self.assertAlmostEqual(max(top.values()), table[i - 1].max().item(), places=4)
+                self.assertIsNotNone((logprobs.token_logprobs + [0])[len(ids)])
+            self.assertEqual(len(answer.choices[-1].logprobs.tokens), 1 + max_tokens)
+
+    def test_prompt_logprobs_as_vllm_has_them(self):
+        text = 'Once upon a time'
+        ids = self.tokenizer(text).input_ids
+        table = self.prompt_table(ids)
+        # Computed anew although the prompt is in the cache.
+        for _ in range(2):
+            answer = self.complete(text, max_tokens=1, n=2, extra={'prompt_logprobs': 3})
+            for choice in answer.choices:
+                first, *rest = choice.prompt_logprobs
+                self.assertIsNone(first)
+                self.assertEqual(len(rest), len(ids) - 1)
+                for i, entry in enumerate(rest):
+                    token = ids[i + 1]
+                    own = entry[str(token)]
+                    self.assertAlmostEqual(own['logprob'], table[i, token].item(), places=4)
+                    self.assertEqual(own['rank'], (table[i] >= table[i, token]).sum().item())
+                    self.assertEqual(own['decoded_token'], self.tokenizer.decode([token]))
+                    ranks = sorted(e['rank'] for e in entry.values())
+                    self.assertEqual(ranks, sorted({1, 2, 3, own['rank']}))
+                    best = next(e for e in entry.values() if e['rank'] == 1)
+                    self.assertAlmostEqual(best['logprob'], table[i].max().item(), places=4)
+        chat = self.openai.chat.completions.create(
+            model='tiny', messages=[{'role': 'user', 'content': 'Hi'}], max_tokens=1,
+            extra_body={'prompt_logprobs': 0, 'return_token_ids': True})
+        self.assertEqual([list(entry) for entry in chat.prompt_logprobs[1:]],
+                         [[str(token)] for token in chat.prompt_token_ids[1:]])
+        for body, param in (({'echo': True, 'logprobs': 1, 'stream': True}, 'echo'),
+                            ({'prompt_logprobs': 1, 'stream': True}, 'prompt_logprobs'),
+                            ({'prompt_logprobs': 20, 'prompt': [[1] * 4000] * 4},
+                             'prompt_logprobs')):
+            status, _, error = self.worker.ask('POST', '/v1/completions', {'prompt': 'ab'} | body)
+            self.assertEqual((status, json.loads(error)['error']['param']), (400, param), error)
+
     def test_chat(self):
         messages = [{'role': 'system', 'content': 'Be brief.'},
                     {'role': 'user', 'content': [{'type': 'text', 'text': 'Hello'},

@@ -47,6 +47,7 @@ StatusOr<std::span<const float>> FakeModelRunner::Run(const RunnableModel& model
   }
   int64_t end_row = 0;
   size_t next_wanted = 0;
+  size_t next_scored = 0;
   std::vector<int32_t> tokens;
   for (const BatchSequence& sequence : batch.sequences) {
     end_row += sequence.num_new;
@@ -59,6 +60,15 @@ StatusOr<std::span<const float>> FakeModelRunner::Run(const RunnableModel& model
       if (slot.position != position) complaint = "a slot of another position was read";
       tokens.push_back(slot.token);
     }
+    const int64_t first_row = end_row - sequence.num_new;
+    for (; next_scored < batch.scored_rows.size() && batch.scored_rows[next_scored] < end_row;
+         ++next_scored) {
+      const auto known =
+          static_cast<size_t>(sequence.num_cached + 1 + batch.scored_rows[next_scored] - first_row);
+      std::vector<float> logits = FakeLogits(seed, std::span(tokens).first(known), vocab_size_);
+      if (edit_logits) edit_logits(logits);
+      batch.on_scored(next_scored, logits);
+    }
     if (next_wanted == batch.logit_rows.size() || batch.logit_rows[next_wanted] != end_row - 1) {
       continue;
     }
@@ -66,6 +76,7 @@ StatusOr<std::span<const float>> FakeModelRunner::Run(const RunnableModel& model
     const std::vector<float> logits = FakeLogits(seed, tokens, vocab_size_);
     logits_.insert(logits_.end(), logits.begin(), logits.end());
   }
+  if (next_scored != batch.scored_rows.size()) complaint = "scored rows are not in order";
   if (next_wanted != batch.logit_rows.size()) complaint = "logits wanted inside a chunk";
   if (edit_logits) edit_logits(logits_);
   return std::span<const float>(logits_);

@@ -162,6 +162,34 @@ TEST_CASE("GenerateService: a stream has the tokens of the whole answer") {
   }
 }
 
+TEST_CASE("GenerateService: log-probabilities of the prompt come with the first sample") {
+  Fixture fixture;
+  v1::GenerateRequest request = Request(2, 4);
+  REQUIRE_OK_AND_ASSIGN(const auto completion, fixture.Generate(request));
+  // A completion that is sampled under the model's own law has the log-probabilities that it has
+  // as a part of a prompt.
+  const v1::GeneratedTokens& sampled = completion.samples(0);
+  request.mutable_prompt_token_ids()->Add(sampled.token_ids().begin(), sampled.token_ids().end());
+  request.set_wants_prompt_logprobs(true);
+  REQUIRE_OK_AND_ASSIGN(const auto scored, fixture.Generate(request));
+  REQUIRE(scored.samples(0).prompt_logprobs_size() == 2 + 4);
+  for (int t = 0; t < 4; ++t) {
+    CHECK(scored.samples(0).prompt_logprobs(2 + t) == sampled.behavior_logprobs(t));
+  }
+  CHECK(scored.samples(1).prompt_logprobs_size() == 0);
+  grpc::ClientContext context;
+  const auto reader = fixture.stub->GenerateStream(&context, request);
+  std::vector<float> streamed;
+  for (v1::GeneratedTokens piece; reader->Read(&piece);) {
+    if (piece.prompt_logprobs_size() == 0) continue;
+    CHECK(piece.sample_index() == 0);
+    CHECK(piece.finish_reason() == v1::FINISH_REASON_LENGTH);
+    streamed = ToVector(piece.prompt_logprobs());
+  }
+  REQUIRE(reader->Finish().ok());
+  CHECK(streamed == ToVector(scored.samples(0).prompt_logprobs()));
+}
+
 TEST_CASE("GenerateService: the law's options act") {
   Fixture fixture;
   v1::GenerateRequest request = Request(1, 40);

@@ -1,4 +1,6 @@
 // The engine over a small real model: what was sampled is what the shared decoder says.
+#include "tests/unit/rollout_worker/engine/decoder_engine.h"
+
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
@@ -9,77 +11,18 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include "rollout_worker/engine/engine.h"
-#include "rollout_worker/runner/decoder_runner.h"
 #include "services/base/runtime/random.h"
 #include "services/grammar/regex.h"
 #include "services/grammar/token_grammar.h"
 #include "services/model/decoder/decoder.h"
-#include "services/model/weights/model_weights.h"
-#include "tests/support/catch_torch.h"
 #include "tests/support/temp_dir.h"
 
 namespace rollcall {
 namespace {
 
-ModelConfig SmallConfig() {
-  ModelConfig config;
-  config.vocab_size = 61;
-  config.hidden_size = 32;
-  config.intermediate_size = 48;
-  config.num_layers = 2;
-  config.num_heads = 4;
-  config.num_kv_heads = 2;
-  config.head_dim = 8;
-  config.max_positions = 128;
-  config.tie_word_embeddings = true;
-  config.eos_token_ids = {0};
-  return config;
-}
-
-ModelWeights RandomWeights(uint64_t seed) {
-  auto weights = AllocateWeights(SmallConfig(), Head::kLanguageModel, Gradients::kNone);
-  REQUIRE_OK(weights.status());
-  REQUIRE_OK(InitializeWeights(seed, &*weights));
-  // Larger than an initialization would be, so that the distributions are far from uniform.
-  float* data = weights->arena.mutable_data_ptr<float>();
-  for (const TensorLayout& tensor : weights->layout) {
-    if (tensor.shape.size() < 2) continue;
-    for (uint64_t i = 0; i < tensor.size_bytes / 4; ++i) data[tensor.offset_bytes / 4 + i] *= 6.0F;
-  }
-  return *std::move(weights);
-}
-
-std::vector<std::byte> Snapshot(const ModelWeights& weights) {
-  std::vector<std::byte> bytes(static_cast<size_t>(weights.arena.numel()) * sizeof(float));
-  REQUIRE_OK(CopyArenaTo(weights, bytes.data(), bytes.size()));
-  return bytes;
-}
-
-struct Rig {
-  explicit Rig(EngineOptions options, const ModelWeights& weights) {
-    auto made = Engine::Create(options, weights.config, EngineMetrics(*metrics), clock);
-    REQUIRE_OK(made.status());
-    engine = *std::move(made);
-    auto model = BuildRunnableModel(weights.config, weights.layout, Snapshot(weights));
-    REQUIRE_OK(model.status());
-    engine->AddModel(1, 5, *model);
-  }
-  std::map<std::pair<uint64_t, int32_t>, CompletedSample> RunAll() {
-    std::map<std::pair<uint64_t, int32_t>, CompletedSample> results;
-    while (engine->has_work()) {
-      for (CompletedSample& sample : engine->Step().completed) {
-        REQUIRE_OK(sample.status);
-        results.emplace(std::make_pair(sample.group_id, sample.index), std::move(sample));
-      }
-    }
-    CHECK(engine->cache().num_used() == 0);
-    return results;
-  }
-  std::unique_ptr<MetricsRegistry> metrics = MakeNullMetrics();
-  SystemClock clock;
-  std::unique_ptr<Engine> engine;
-};
+using testing::DecoderEngine;
+using testing::RandomWeights;
+using testing::Snapshot;
 
 GroupRequest MakeGroup(uint64_t id, double temperature) {
   CounterRandom random(id + 100);
@@ -192,7 +135,7 @@ TEST_CASE("Engine: behaviour log-probabilities are the learner's, bit for bit",
     options.kv_cache_bytes = setting.kv_cache_bytes;
     options.scheduler = {.max_sequences = setting.max_sequences,
                          .max_batched_tokens = setting.max_batched_tokens};
-    Rig rig(options, weights);
+    DecoderEngine rig(options, weights);
     for (const GroupRequest& group : groups) REQUIRE_OK(rig.engine->AddGroup(group));
     const auto results = rig.RunAll();
     if (first.empty()) {
@@ -255,7 +198,7 @@ TEST_CASE("Engine: greedy completions are those of transformers", "[unit][engine
   REQUIRE_OK(SaveWeights(weights, directory.path().string()));
   EngineOptions options;
   options.block_size = 4;
-  Rig rig(options, weights);
+  DecoderEngine rig(options, weights);
   std::vector<GroupRequest> groups;
   std::string prompts = "[";
   for (uint64_t id = 0; id < 6; ++id) {

@@ -57,8 +57,8 @@ std::vector<BeamSearch::Finished> Search(const ModelWeights& weights,
   return search.TakeBest();
 }
 
-std::vector<int32_t> Greedy(const ModelWeights& weights, const std::vector<int32_t>& prompt,
-                            int32_t max_new_tokens) {
+CompletedSample Greedy(const ModelWeights& weights, const std::vector<int32_t>& prompt,
+                       int32_t max_new_tokens) {
   const std::unique_ptr<MetricsRegistry> metrics = MakeNullMetrics();
   const SystemClock clock;
   EngineOptions options;
@@ -78,9 +78,10 @@ std::vector<int32_t> Greedy(const ModelWeights& weights, const std::vector<int32
   request.law.temperature = 0;
   request.max_new_tokens = max_new_tokens;
   request.stop_token_ids = kStops;
+  request.wants_prompt_logprobs = true;
   REQUIRE_OK(engine->AddGroup(request));
   while (engine->has_work()) {
-    for (const CompletedSample& sample : engine->Step().completed) return sample.token_ids;
+    for (const CompletedSample& sample : engine->Step().completed) return sample;
   }
   FAIL("the group did not end");
   return {};
@@ -109,7 +110,13 @@ TEST_CASE("Generate: greedy and beam search are transformers', token by token",
       num_stopped += static_cast<int32_t>(sequence.size()) < max_new_tokens ? 1 : 0;
     }
     if (item["num_beams"] == 1) {
-      CHECK(Greedy(weights, prompt, max_new_tokens) == sequences[0]);
+      const CompletedSample sample = Greedy(weights, prompt, max_new_tokens);
+      CHECK(sample.token_ids == sequences[0]);
+      const auto expected = item["prompt_logprobs"].get<std::vector<double>>();
+      REQUIRE(sample.prompt.logprobs.size() == expected.size());
+      for (size_t i = 0; i < expected.size(); ++i) {
+        CHECK(sample.prompt.logprobs[i] == Approx(expected[i]).margin(1e-4));
+      }
       continue;
     }
     const std::string early = item["early_stopping"];

@@ -33,6 +33,9 @@ def main():
     cases = []
     for number in range(6):
         prompt = [random.randrange(1, 61) for _ in range(random.randrange(1, 20))]
+        with torch.no_grad():
+            table = torch.log_softmax(model(torch.tensor([prompt])).logits[0].double(), -1)
+        of_prompt = [table[i, token].item() for i, token in enumerate(prompt[1:])]
         for setting in SETTINGS:
             beams = setting["num_beams"]
             out = model.generate(torch.tensor([prompt]), max_new_tokens=12 + number, do_sample=False,
@@ -46,7 +49,7 @@ def main():
                 ends = [i for i, token in enumerate(tokens) if token in (0, 7)]
                 sequences.append(tokens[:ends[0] + 1] if ends else tokens)
             scores = out.sequences_scores.tolist() if beams > 1 else []
-            cases.append({"prompt": prompt, "max_new_tokens": 12 + number, **setting,
+            cases.append({"prompt": prompt, "prompt_logprobs": of_prompt, "max_new_tokens": 12 + number, **setting,
                           "early_stopping": str(setting["early_stopping"]).lower(),
                           "sequences": sequences, "scores": scores})
     json.dump(cases, open(directory / "expected.json", "w"))

@@ -103,6 +103,9 @@ class Traffic {
         if (random_.Below(5) != 0) {
           batch_.logit_rows.push_back(static_cast<int64_t>(batch_.token_ids.size()) - 1);
         }
+        if (!is_decode && random_.Below(3) == 0) {
+          batch_.scored_rows.push_back(static_cast<int64_t>(batch_.token_ids.size()) - 1);
+        }
       }
       batch_.sequences.push_back({sequence.blocks, sequence.length, count});
       sequence.length += count;
@@ -126,10 +129,18 @@ class Traffic {
   BatchLayout batch_;
 };
 
-std::vector<float> RunOn(ModelRunner& runner, const RunnableModel& model,
-                         const BatchLayout& batch) {
+// The logits of the rows that are kept, then those of the scored ones.
+std::vector<float> RunOn(ModelRunner& runner, const RunnableModel& model, BatchLayout batch) {
+  std::vector<float> scored;
+  batch.on_scored = [&](size_t first, std::span<const float> logits) {
+    CHECK(first * 41 == scored.size());
+    scored.insert(scored.end(), logits.begin(), logits.end());
+  };
   REQUIRE_OK_AND_ASSIGN(const auto logits, runner.Run(model, batch));
-  return {logits.begin(), logits.end()};
+  CHECK(scored.size() == 41 * batch.scored_rows.size());
+  std::vector<float> all(logits.begin(), logits.end());
+  all.insert(all.end(), scored.begin(), scored.end());
+  return all;
 }
 
 TEST_CASE("DeviceRunner: random steps are as on the CPU, graphs change no bit",
@@ -268,6 +279,9 @@ TEST_CASE("DeviceRunner: bad batches and failures of the device are statuses",
   batch = DecodeStep(tables, 2);
   batch.logit_rows[1] = 2;
   CHECK(message(batch) == "row of logits 2 is outside 0 .. 1");
+  batch = DecodeStep(tables, 2);
+  batch.scored_rows = {-1};
+  CHECK(message(batch) == "scored row -1 is outside 0 .. 1");
 
   batch = DecodeStep(tables, 2);
   runtime->wait_status = Internal("an illegal memory access was encountered");

@@ -199,7 +199,8 @@ TEST_CASE("Choice: a stop string is named") {
 
 TEST_CASE("Choice: an echo has the prompt's tokens before the completion's") {
   Choice choice({.text = {.tokenizer = Bytes()}, .num_logprobs = 0});
-  const ChoicePiece echo = choice.Echo("ab", {'a', 'b'}, {-3.0F});
+  ChoicePiece echo = choice.Echo("ab", {'a', 'b'});
+  AddPromptScores(*Bytes(), {.logprobs = {-3.0F}}, 0, &echo.details);
   CHECK(echo.text == "ab");
   CHECK_FALSE(echo.details[0].logprob);
   CHECK(echo.details[1].logprob == -3.0F);

@@ -107,6 +107,7 @@ Status Engine::SwitchGroups(ModelId id, UpdateMode mode) {
   std::vector<ModelId> released;
   for (auto& [group_id, group] : groups_) {
     if (group->request.model >= id || group->request.is_version_pinned) continue;
+    if (group->beams != nullptr) continue;  // scores of two policies cannot be compared
     released.push_back(group->request.model);
     ++model->second.num_groups;
     group->request.model = id;
@@ -138,7 +139,7 @@ Status Engine::AddGroup(GroupRequest request) {
   if (group.request.started.empty()) {
     LiveSequence& leader = group.sequences.front();
     leader.tokens = group.request.prompt_token_ids;
-    leader.num_forks = static_cast<int32_t>(group.num_open) - 1;
+    leader.num_forks = static_cast<int32_t>(group.sequences.size()) - 1;
     leader.state = LiveSequence::State::kScheduled;
     scheduler_->Add(&leader);
     return OkStatus();
@@ -156,10 +157,21 @@ Engine::Group& Engine::InsertGroup(GroupRequest request, LoadedModel* model) {
   group->policy_version = model->policy_version;
   group->max_tokens = MaxTokens(request, config_);
   group->num_open = request.stream_keys.size();
-  group->sequences = std::vector<LiveSequence>(group->num_open);
+  const auto num_sequences =
+      request.beam_search ? static_cast<size_t>(request.beam_search->num_beams) : group->num_open;
+  group->sequences = std::vector<LiveSequence>(num_sequences);
+  if (request.beam_search) {
+    const auto num_prompt = static_cast<int32_t>(request.prompt_token_ids.size());
+    BeamSearch search(*request.beam_search,
+                      {.max_new_tokens = group->max_tokens - num_prompt,
+                       .stop_token_ids = request.stop_token_ids},
+                      config_.vocab_size);
+    group->beams =
+        std::make_unique<Beams>(Beams{std::move(search), {&group->sequences.front()}, OkStatus()});
+  }
   const AccountId account = scheduler_->fair_share().Account(request.tenant);
   const absl::Time now = clock_.Now();
-  for (size_t i = 0; i < group->num_open; ++i) {
+  for (size_t i = 0; i < num_sequences; ++i) {
     LiveSequence& sequence = group->sequences[i];
     sequence.arrival = next_arrival_++;
     sequence.priority = request.priority;
@@ -173,7 +185,7 @@ Engine::Group& Engine::InsertGroup(GroupRequest request, LoadedModel* model) {
     sequence.kv_budget = request.heavy_hitters.is_on() ? request.heavy_hitters.budget() : 0;
     sequence.group = group.get();
     sequence.index = static_cast<int32_t>(i);
-    sequence.random = CounterRandom(request.stream_keys[i]);
+    if (i < request.stream_keys.size()) sequence.random = CounterRandom(request.stream_keys[i]);
     sequence.times.queued = now;
     if (request.make_stop_watcher) sequence.stop_watcher = request.make_stop_watcher();
     if (request.grammar != nullptr) sequence.grammar.emplace(request.grammar);

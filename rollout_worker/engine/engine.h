@@ -142,6 +142,7 @@ class Engine {
  private:
   struct Group;
   struct LiveSequence;
+  struct Beams;
   struct LoadedModel {
     int64_t policy_version = 0;
     std::shared_ptr<const RunnableModel> model;
@@ -173,8 +174,8 @@ class Engine {
   // A sequence with a KV budget starts, and its prompt is there.
   void BeginForgetting(LiveSequence* sequence);
   Status CompactPrompt(LiveSequence* sequence);
-  // Starts a sibling beside the leader, whose prompt is computed.
-  void Fork(LiveSequence& leader, LiveSequence* child);
+  // Starts a sibling beside the parent, whose tokens are computed.
+  void Fork(LiveSequence& parent, LiveSequence* child);
   // Appends the token; true when the completion ends with it.
   bool Append(const SampledToken& token, LiveSequence& sequence);
   // Reports what was sampled since the last time.
@@ -183,6 +184,16 @@ class Engine {
   void Fail(LiveSequence& sequence, const Status& status);
   void FailGroup(Group& group, const Status& status);
   void Close(LiveSequence& sequence, CompletedSample sample);
+  // The sample is over, `first` says when it came and how its prompt was found.
+  void Report(Group& group, const LiveSequence& first, CompletedSample sample);
+  // The row of a live beam is there.
+  void Expand(LiveSequence& sequence, std::span<const float> logits);
+  // At the end of a batch: a search of which beams were expanded goes on or waits for the others.
+  void GoOn(Group& group);
+  void AdvanceBeams(Group& group);
+  void ForkBeam(LiveSequence& parent, LiveSequence* child);
+  void CompleteBeams(Group& group);
+  void CloseBeams(Group& group);
   void RemoveFinishedGroups();
   void ReleaseModel(ModelId id);
   void DropIdleModels();
@@ -218,6 +229,7 @@ class Engine {
     int32_t token = 0;  // whose log-probability is wanted
   };
   std::vector<ScoredToken> scored_;  // of the batch's scored rows
+  std::vector<Group*> expanded_;     // searches that got rows from the batch
   StepResult result_;
   std::vector<uint64_t> finished_groups_;
   int32_t num_sampled_ = 0;

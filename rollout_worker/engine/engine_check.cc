@@ -1,6 +1,7 @@
 // What a group must be for the engine to take it.
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "rollout_worker/engine/group.h"
 #include "services/model/decoder/kv_budget.h"
@@ -43,6 +44,48 @@ Status CheckDetails(const GroupRequest& request) {
     return InvalidArgument("num_prompt_top_logprobs needs wants_prompt_logprobs");
   }
   return OkStatus();
+}
+
+// A search has no use for what samples can be asked for; silence would be misunderstood.
+Status CheckSearchAlone(const GroupRequest& request) {
+  const SamplingLaw& law = request.law;
+  const std::pair<bool, const char*> settings[] = {
+      {law.temperature != 1.0, "a temperature other than 1"},
+      {law.truncates(), "top_k, top_p or min_p"},
+      {law.has_penalties(), "penalties"},
+      {!law.logit_bias.empty(), "a logit bias"},
+      {!law.allowed_token_ids.empty() || !law.banned_token_ids.empty(), "allowed or banned tokens"},
+      {law.min_new_tokens > 0, "min_new_tokens"},
+      {request.grammar != nullptr, "a grammar"},
+      {request.make_stop_watcher != nullptr, "stop strings"},
+      {request.is_streaming, "streaming"},
+      {request.num_top_logprobs > 0, "num_top_logprobs"},
+      {request.wants_kept_sets, "kept sets"},
+      {request.heavy_hitters.is_on(), "a KV budget"},
+      {!request.started.empty(), "started completions"}};
+  for (const auto& [is_set, name] : settings) {
+    if (is_set) return InvalidArgument(std::string("a beam search has no ") + name);
+  }
+  return OkStatus();
+}
+
+Status CheckBeamSearch(const GroupRequest& request, const ModelConfig& config) {
+  if (!request.beam_search) return OkStatus();
+  ROLLCALL_RETURN_IF_ERROR(CheckBeamOptions(*request.beam_search));
+  const int32_t num_beams = request.beam_search->num_beams;
+  if (static_cast<size_t>(num_beams) < request.stream_keys.size()) {
+    return InvalidArgument(std::to_string(num_beams) + " beams cannot give " +
+                           std::to_string(request.stream_keys.size()) + " sequences");
+  }
+  if (num_beams > config.vocab_size) {
+    return InvalidArgument(std::to_string(num_beams) + " beams are more than the vocabulary of " +
+                           std::to_string(config.vocab_size));
+  }
+  if (request.stop_token_ids.size() > kMaxBeamStopTokens) {
+    return InvalidArgument("a beam search has at most " + std::to_string(kMaxBeamStopTokens) +
+                           " stop tokens, not " + std::to_string(request.stop_token_ids.size()));
+  }
+  return CheckSearchAlone(request);
 }
 
 // Places in the KV memory that one sequence of the group takes at most.
@@ -101,6 +144,7 @@ Status Engine::CheckGroup(const GroupRequest& request) const {
   }
   ROLLCALL_RETURN_IF_ERROR(CheckPrompt(request, config_));
   ROLLCALL_RETURN_IF_ERROR(CheckDetails(request));
+  ROLLCALL_RETURN_IF_ERROR(CheckBeamSearch(request, config_));
   ROLLCALL_RETURN_IF_ERROR(CheckKvBudget(request.heavy_hitters, config_));
   const int32_t max_slots = MaxSlots(request, config_);
   if (cache_.BlocksFor(max_slots) > cache_.num_blocks()) {

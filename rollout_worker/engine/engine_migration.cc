@@ -23,6 +23,9 @@ StatusOr<Engine::LiveSequence*> Engine::FindMovable(uint64_t group_id, int32_t i
   const bool is_decoding = sequence->state == LiveSequence::State::kScheduled &&
                            sequence->group->forked && sequence->num_computed > 0 &&
                            sequence->transfer == nullptr;
+  if (sequence->group->beams != nullptr) {
+    return FailedPrecondition("the beams of a search stay where they are");
+  }
   if (sequence->kv_budget > 0) {
     return FailedPrecondition("a sequence with a KV budget stays where it is");
   }

@@ -38,8 +38,9 @@ void Engine::TakePromptScores(size_t first, std::span<const float> logits) {
     const int32_t num_top = group.request.num_prompt_top_logprobs;
     if (num_top > 0) group.prompt.top_logprobs.push_back(sampler_.TopLogprobs(num_top));
     // Computed once more, the prompt may come from the cache.
-    if (group.is_prompt_scored())
+    if (group.is_prompt_scored()) {
       scored.sequence->skips_prefix_cache = scored.sequence->kv_budget > 0;
+    }
   }
 }
 

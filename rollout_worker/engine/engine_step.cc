@@ -70,6 +70,7 @@ void Engine::RunBatch(ModelId model, const StepPlan& plan) {
   batch_.Clear();
   batch_chunks_.clear();
   scored_.clear();
+  expanded_.clear();
   for (const PlannedChunk& chunk : plan.chunks) {
     if (chunk.sequence->model == model) AddToBatch(chunk);
   }
@@ -88,11 +89,14 @@ void Engine::RunBatch(ModelId model, const StepPlan& plan) {
       FinishChunk(chunk, {});
     }
   }
+  // Beams are taken up and dropped when no chunk of the batch is left.
+  for (Group* group : expanded_) GoOn(*group);
 }
 
 void Engine::FailChunk(const PlannedChunk& chunk, const Status& status) {
   auto& sequence = static_cast<LiveSequence&>(*chunk.sequence);
-  if (sequence.group->forked) {
+  if (sequence.state == LiveSequence::State::kClosed) return;  // with another beam
+  if (sequence.group->forked && sequence.group->beams == nullptr) {
     Fail(sequence, status);
   } else {
     FailGroup(*sequence.group, status);
@@ -109,7 +113,9 @@ void Engine::FinishChunk(const PlannedChunk& chunk, std::span<const float> logit
   const Status compacted = CompactPrompt(&sequence);
   if (!compacted.ok()) return FailChunk(chunk, compacted);
   if (logits.empty()) return;
-  if (group.forked) {
+  if (group.beams != nullptr) {
+    Expand(sequence, logits);
+  } else if (group.forked) {
     SampleNext(sequence, logits);
   } else {
     SampleFirst(group, logits);
@@ -148,17 +154,17 @@ Status Engine::CompactPrompt(LiveSequence* sequence) {
   return OkStatus();
 }
 
-void Engine::Fork(LiveSequence& leader, LiveSequence* child) {
-  child->times.scheduled = leader.times.scheduled;
+void Engine::Fork(LiveSequence& parent, LiveSequence* child) {
+  child->times.scheduled = parent.times.scheduled;
   child->state = LiveSequence::State::kScheduled;
-  if (leader.heavy_hitters != nullptr) {
-    child->heavy_hitters = std::make_unique<HeavyHitters>(*leader.heavy_hitters);
-    for (const BlockCopy& copy : scheduler_->ForkCopy(leader, child)) {
+  if (parent.heavy_hitters != nullptr) {
+    child->heavy_hitters = std::make_unique<HeavyHitters>(*parent.heavy_hitters);
+    for (const BlockCopy& copy : scheduler_->ForkCopy(parent, child)) {
       runner_->CopyBlock(copy.from, copy.to);
     }
     return;
   }
-  const auto copy = scheduler_->Fork(leader, leader.num_prompt, child);
+  const auto copy = scheduler_->Fork(parent, parent.num_computed, child);
   if (copy) runner_->CopyBlock(copy->from, copy->to);
 }
 
@@ -274,21 +280,34 @@ void Engine::Fail(LiveSequence& sequence, const Status& status) {
 }
 
 void Engine::FailGroup(Group& group, const Status& status) {
+  if (group.beams != nullptr) {
+    CloseBeams(group);
+    for (size_t i = 0; i < group.request.stream_keys.size(); ++i) {
+      CompletedSample sample;
+      sample.status = status;
+      sample.index = static_cast<int32_t>(i);
+      Report(group, group.sequences.front(), std::move(sample));
+    }
+    return;
+  }
   for (LiveSequence& sequence : group.sequences) {
     if (sequence.state != LiveSequence::State::kClosed) Fail(sequence, status);
   }
 }
 
 void Engine::Close(LiveSequence& sequence, CompletedSample sample) {
-  Group& group = *sequence.group;
   if (sequence.state == LiveSequence::State::kScheduled) scheduler_->Remove(&sequence);
   sequence.state = LiveSequence::State::kClosed;
-  sample.group_id = group.request.group_id;
   sample.index = sequence.index;
+  Report(*sequence.group, sequence, std::move(sample));
+}
+
+void Engine::Report(Group& group, const LiveSequence& first, CompletedSample sample) {
+  sample.group_id = group.request.group_id;
   sample.policy_version =
       sample.policy_versions.empty() ? group.policy_version : sample.policy_versions.back();
-  sample.times = sequence.times;
-  sample.num_cached_prompt_tokens = std::min(sequence.num_cached, sequence.num_prompt);
+  sample.times = first.times;
+  sample.num_cached_prompt_tokens = std::min(first.num_cached, first.num_prompt);
   result_.completed.push_back(std::move(sample));
   // Groups go at the end of the step: its plan still points into them.
   if (--group.num_open == 0) finished_groups_.push_back(group.request.group_id);

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "rollout_worker/kv_cache/prefix_index.h"
+#include "rollout_worker/sampler/beam_search.h"
 #include "rollout_worker/sampler/sampler.h"
 #include "rollout_worker/sampler/stop_watcher.h"
 #include "services/base/status/status.h"
@@ -90,11 +92,16 @@ struct GroupRequest {
   // On: every sample keeps only so many tokens in KV memory, and its law is no longer that of the
   // whole context. Needs a model without sliding windows.
   HeavyHitterOptions heavy_hitters;
+  // On: the samples are the best sequences of a search, best first, one per stream key; nothing is
+  // drawn. Their behaviour log-probabilities are the model's. The search has the law of the model
+  // itself and no watcher, stays with its weights and its worker, and tells nothing before its end.
+  std::optional<BeamOptions> beam_search;
   // Empty, or one per sample: where the completions go on. Their tokens count as sampled ones.
   std::vector<StartedCompletion> started;
 };
 
 inline constexpr int32_t kMaxTopLogprobs = 20;
+inline constexpr size_t kMaxBeamStopTokens = 1024;
 
 enum class CompletionEnd { kStop, kLength };
 
@@ -131,6 +138,8 @@ struct CompletedSample : SampledTokens {
   // Prompt tokens that were found in the prefix cache, of the first sample of a group.
   int32_t num_cached_prompt_tokens = 0;
   PromptScores prompt;  // of the first sample of a group that wants them
+  // Of a beam search: sum of the log-probabilities, with the length penalty.
+  std::optional<double> beam_score;
 };
 
 // What happened in one step.

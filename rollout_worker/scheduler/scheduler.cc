@@ -8,9 +8,8 @@
 namespace rollcall {
 namespace {
 
-// SGLang's constants: the share starts cautious and falls while nothing goes wrong; a preemption
-// puts it back.
-constexpr double kFirstShare = 0.7;
+// SGLang's constants, with kFirstShare: the share starts cautious and falls while nothing goes
+// wrong; a preemption puts it back.
 constexpr double kLastShare = 0.098;
 constexpr double kShareSteps = 600;
 constexpr int32_t kMostExpectedTokens = 4096;
@@ -106,9 +105,9 @@ void Scheduler::Add(Sequence* sequence) {
 }
 
 void Scheduler::Remove(Sequence* sequence) {
-  ROLLCALL_CHECK(
-      EraseRunning(sequence) || EraseWaiting(sequence) || std::erase(detached_, sequence) == 1,
-      "the sequence is not scheduled here");
+  ROLLCALL_CHECK(EraseRunning(sequence) || EraseWaiting(sequence) ||
+                     std::erase(detached_, sequence) == 1 || std::erase(resting_, sequence) == 1,
+                 "the sequence is not scheduled here");
   fair_share_.End(sequence->account);
   sequence->transfer.reset();
   sequence->blocks.Clear();
@@ -129,6 +128,25 @@ void Scheduler::Attach(Sequence* sequence) {
 
 bool Scheduler::is_detached(const Sequence* sequence) const {
   return std::find(detached_.begin(), detached_.end(), sequence) != detached_.end();
+}
+
+void Scheduler::Rest(Sequence* sequence) {
+  ROLLCALL_CHECK(sequence->num_computed == sequence->num_known() && EraseRunning(sequence),
+                 "only a running sequence that has nothing to compute rests");
+  resting_.push_back(sequence);
+}
+
+void Scheduler::Wake(Sequence* sequence) {
+  if (std::erase(resting_, sequence) == 0) return;
+  if (sequence->num_computed > 0) {
+    InsertRunning(sequence);
+  } else {
+    InsertWaiting(sequence);
+  }
+}
+
+bool Scheduler::is_resting(const Sequence* sequence) const {
+  return std::find(resting_.begin(), resting_.end(), sequence) != resting_.end();
 }
 
 void Scheduler::AddComputed(Sequence* sequence) {
@@ -169,65 +187,8 @@ void Scheduler::SetPriority(Sequence* sequence, int32_t priority) {
 int32_t Scheduler::SlotsUsed() const {
   auto slots = static_cast<int32_t>(detached_.size());
   for (const Sequence* sequence : running_) slots += 1 + sequence->num_forks;
+  for (const Sequence* sequence : resting_) slots += sequence->blocks.empty() ? 0 : 1;
   return slots;
-}
-
-// --- preemption -----------------------------------------------------------------------------
-
-bool Scheduler::IsSwapCheaper(const Sequence& sequence) const {
-  // Out and in again; what the host holds already does not travel twice.
-  const double bytes = static_cast<double>(cache_.BlocksFor(sequence.num_computed)) *
-                           static_cast<double>(swap_->block_bytes()) * 2.0 -
-                       static_cast<double>(sequence.host.num_tokens / cache_.block_size()) *
-                           static_cast<double>(swap_->block_bytes());
-  return bytes * costs_.swap_seconds_per_byte <
-         sequence.num_computed * costs_.recompute_seconds_per_token;
-}
-
-bool Scheduler::SwapOut(Sequence* sequence) {
-  if (swap_ == nullptr || options_.preemption == Preemption::kRecompute) return false;
-  // A leader's siblings are not there yet; its prompt is cheap to find again in the prefix cache.
-  if (sequence->num_computed == 0) return false;
-  if (options_.preemption == Preemption::kAuto && !IsSwapCheaper(*sequence)) return false;
-  // Slots are written again: nothing that was copied before is sure to hold.
-  if (sequence->kv_budget > 0) sequence->host.Clear();
-  const int32_t num_slots = sequence->NumSlots(sequence->num_computed);
-  sequence->num_swapped = sequence->num_computed;
-  if (swap_->SwapOut(sequence->blocks, num_slots, &sequence->host)) return true;
-  // Running sequences keep their host copies only to save work: the first in rank needs it least.
-  for (Sequence* other : running_) {
-    if (other == sequence || other->transfer != nullptr || other->host.num_tokens == 0) continue;
-    other->host.Clear();
-    if (swap_->SwapOut(sequence->blocks, num_slots, &sequence->host)) return true;
-  }
-  return false;
-}
-
-void Scheduler::PreemptLast() {
-  Sequence* victim = running_.back();
-  victim->transfer.reset();
-  if (SwapOut(victim)) {
-    ++plan_.num_swapped_out;
-  } else {
-    victim->host.Clear();
-    ++plan_.num_recomputed;
-  }
-  running_.pop_back();
-  victim->blocks.Clear();
-  ++victim->epoch;
-  // Computed again, it begins with its whole prompt.
-  if (victim->host.num_tokens == 0) victim->is_compact = false;
-  victim->num_computed = 0;
-  InsertWaiting(victim);
-  expected_share_ = kFirstShare;
-}
-
-void Scheduler::PreemptForRank() {
-  const Sequence* first = FirstWaiting();
-  if (first == nullptr) return;
-  while (!running_.empty() && Outranks(first, running_.back()) && !FitsWithoutPreemption(*first)) {
-    PreemptLast();
-  }
 }
 
 // --- the step -------------------------------------------------------------------------------
@@ -294,9 +255,7 @@ void Scheduler::PlanRunning() {
     const int32_t num_new = ChunkOf(*sequence);
     if (num_new == 0) continue;  // waits for its siblings, or the budget is spent
     while (!cache_.Grow(sequence->NumSlots(sequence->num_computed + num_new), &sequence->blocks)) {
-      const bool itself = running_.back() == sequence;
-      PreemptLast();
-      if (itself) return;
+      if (!PreemptFor(sequence)) return;
     }
     PlanChunk(sequence, num_new);
   }
@@ -343,6 +302,9 @@ int32_t Scheduler::HeadDemandBlocks() const {
 bool Scheduler::Admit(Sequence* sequence) {
   const bool alone = running_.empty();
   if (!alone && SlotsUsed() + 1 + sequence->num_forks > options_.max_sequences) return false;
+  while (alone && SlotsUsed() >= options_.max_sequences && LastResting() != nullptr) {
+    TakeBlocks(LastResting());
+  }
   int32_t num_hit = 0;
   if (!sequence->skips_prefix_cache && !sequence->has_stale_blocks) {
     num_hit = cache_.MatchPrefix(sequence->model, sequence->tokens, &sequence->blocks);
@@ -354,8 +316,13 @@ bool Scheduler::Admit(Sequence* sequence) {
                          sequence->num_forks + watermark_blocks_ + ExpectedBlocks(*sequence);
   sequence->num_computed = num_held;
   const int32_t num_new = ChunkOf(*sequence);
-  if ((!alone && wanted > cache_.num_free()) ||
-      !cache_.Grow(sequence->NumSlots(num_held + num_new), &sequence->blocks)) {
+  while ((!alone && wanted > cache_.num_free()) ||
+         !cache_.Grow(sequence->NumSlots(num_held + num_new), &sequence->blocks)) {
+    Sequence* resting = alone ? LastResting() : nullptr;
+    if (resting != nullptr) {
+      TakeBlocks(resting);
+      continue;
+    }
     ROLLCALL_CHECK(!alone || cache_.num_used() > sequence->blocks.size(),
                    "a sequence does not fit into the empty pool");
     sequence->blocks.Clear();
@@ -394,55 +361,6 @@ void Scheduler::Advance(const PlannedChunk& chunk) {
     sequence.num_booked = sequence.num_computed;
   }
   cache_.MarkComputed(sequence.model, sequence.tokens, sequence.num_computed, &sequence.blocks);
-}
-
-std::vector<BlockCopy> Scheduler::ForkCopy(const Sequence& parent, Sequence* child) {
-  std::vector<BlockCopy> copies;
-  const int32_t num_tokens = parent.num_computed;
-  child->num_computed = 0;
-  child->num_booked = num_tokens;
-  child->is_compact = parent.is_compact;
-  if (SlotsUsed() < options_.max_sequences &&
-      cache_.Grow(parent.NumSlots(num_tokens), &child->blocks)) {
-    child->blocks.StopIndexing();
-    child->num_computed = num_tokens;
-    for (int32_t i = 0; i < child->blocks.size(); ++i) {
-      const auto place = static_cast<size_t>(i);
-      copies.push_back({parent.blocks.blocks()[place], child->blocks.blocks()[place]});
-    }
-    fair_share_.Begin(child->account);
-    InsertRunning(child);
-    return copies;
-  }
-  child->is_compact = false;
-  Add(child);
-  return copies;
-}
-
-void Scheduler::Compact(Sequence* sequence) {
-  sequence->is_compact = true;
-  cache_.Shrink(sequence->NumSlots(sequence->num_computed), &sequence->blocks);
-}
-
-std::optional<BlockCopy> Scheduler::Fork(const Sequence& parent, int32_t num_tokens,
-                                         Sequence* child) {
-  ROLLCALL_CHECK(parent.num_computed >= num_tokens && child->num_known() >= num_tokens,
-                 "a fork starts where its parent is");
-  child->num_computed = 0;
-  child->num_booked = num_tokens;
-  child->has_stale_blocks = parent.has_stale_blocks;
-  if (SlotsUsed() < options_.max_sequences) {
-    const KvCache::ForkResult fork = cache_.Fork(parent.blocks, num_tokens, &child->blocks);
-    if (fork.ok) {
-      child->num_computed = num_tokens;
-      fair_share_.Begin(child->account);
-      InsertRunning(child);
-      return fork.copy;
-    }
-  }
-  child->has_stale_blocks = false;
-  Add(child);
-  return std::nullopt;
 }
 
 }  // namespace rollcall

@@ -93,6 +93,14 @@ class Scheduler {
   void Attach(Sequence* sequence);
   bool is_detached(const Sequence* sequence) const;
 
+  // A running sequence whose known tokens are all computed has nothing to do until Wake, which
+  // comes when there is a token more. Meanwhile it keeps its blocks and its place unless others
+  // need them: what rests is preempted before what runs behind it in rank, and makes room where
+  // nothing else runs. Waking one that does not rest does nothing. Remove works on it too.
+  void Rest(Sequence* sequence);
+  void Wake(Sequence* sequence);
+  bool is_resting(const Sequence* sequence) const;
+
   // A sequence that comes with the blocks of its first num_computed tokens. It runs at once when
   // there is room, else it gives the blocks back and waits.
   void AddComputed(Sequence* sequence);
@@ -134,6 +142,7 @@ class Scheduler {
 
  private:
   using WaitingKey = std::pair<int32_t, uint64_t>;  // priority, arrival
+  static constexpr double kFirstShare = 0.7;
 
   bool RanksBefore(const Sequence* a, const Sequence* b) const;
   // Whether `a` comes first for another reason than that it arrived first.
@@ -154,7 +163,13 @@ class Scheduler {
   bool FitsWithoutPreemption(const Sequence& sequence) const;
   // Blocks that the candidate and the running sequences are expected to take.
   int32_t ExpectedBlocks(const Sequence& candidate) const;
+  // Room for a running sequence that found none; false when it had to go itself.
+  bool PreemptFor(const Sequence* sequence);
   void PreemptLast();
+  // Its blocks go to the host or are dropped.
+  void TakeBlocks(Sequence* victim);
+  // The last in rank of those that rest and hold blocks; null: none does.
+  Sequence* LastResting() const;
   bool SwapOut(Sequence* sequence);
   bool IsSwapCheaper(const Sequence& sequence) const;
   int32_t SlotsUsed() const;
@@ -167,6 +182,7 @@ class Scheduler {
   PreemptionCosts costs_;
   std::vector<Sequence*> running_;  // sorted by rank
   std::vector<Sequence*> detached_;
+  std::vector<Sequence*> resting_;
   std::vector<std::map<WaitingKey, Sequence*>> waiting_;  // by account
   size_t num_waiting_ = 0;
   int64_t num_plans_ = 0;

@@ -78,9 +78,9 @@ Status Engine::ReadBlocks(uint64_t group_id, int32_t index, int32_t first, int32
   }
   const auto block_bytes = static_cast<size_t>(runner_->block_bytes());
   out->resize(static_cast<size_t>(count) * block_bytes);
+  const BlockId* const blocks = sequence->blocks.blocks().data() + first;
   for (int32_t i = 0; i < count; ++i) {
-    runner_->ReadBlocks(sequence->blocks.blocks()[static_cast<size_t>(first + i)], 1,
-                        out->data() + static_cast<size_t>(i) * block_bytes);
+    runner_->ReadBlocks(blocks[i], 1, out->data() + static_cast<size_t>(i) * block_bytes);
   }
   return OkStatus();
 }
@@ -204,9 +204,9 @@ Status Engine::WriteReserved(ReservationId id, int32_t first, std::span<const st
     return InvalidArgument(std::to_string(bytes.size()) + " bytes from block " +
                            std::to_string(first) + " on are not blocks of the reservation");
   }
+  const BlockId* const blocks = it->second.blocks().data() + first;
   for (int32_t i = 0; i < count; ++i) {
-    runner_->WriteBlocks(it->second.blocks()[static_cast<size_t>(first + i)], 1,
-                         bytes.data() + static_cast<size_t>(i) * block_bytes);
+    runner_->WriteBlocks(blocks[i], 1, bytes.data() + static_cast<size_t>(i) * block_bytes);
   }
   return OkStatus();
 }

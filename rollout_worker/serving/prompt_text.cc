@@ -43,7 +43,7 @@ ApiResult<std::string> RenderChat(const ServedModel& model, const ChatRequest& r
                                   absl::Time now) {
   if (model.chat_templates.empty()) {
     return BadField("messages", "the model '" + model.name +
-                                    "' has no chat template: " + model.chat_template_problem);
+                                    "' takes no chats: " + model.chat_template_problem);
   }
   const auto picked = model.chat_templates.Pick(
       "", request.tools.is_null() ? ChatTemplates::Tools::kNone : ChatTemplates::Tools::kSome);

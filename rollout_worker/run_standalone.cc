@@ -22,7 +22,8 @@ void Announce(const StandaloneServer& server, const ServingFlags& flags, const T
                                  : R"("prompt": "Once upon a time")";
   std::cout << "serving " << server.model_name() << " at " << url << ", stop with Ctrl-C\n"
             << "  curl " << url << path << key << " -H 'Content-Type: application/json' -d '{"
-            << prompt << R"(, "max_tokens": 32}')" << std::endl;
+            << prompt << R"(, "max_tokens": 32}')" << "\n"
+            << std::flush;
 }
 
 }  // namespace

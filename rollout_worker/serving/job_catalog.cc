@@ -93,6 +93,7 @@ void JobCatalog::Stop() {
 std::vector<std::shared_ptr<const ServedModel>> JobCatalog::List() {
   MutexLock lock(mu_);
   std::vector<std::shared_ptr<const ServedModel>> models;
+  models.reserve(jobs_.size());
   for (const auto& [job_id, job] : jobs_) models.push_back(job.model);
   return models;
 }

@@ -33,6 +33,7 @@ void FillEnd(const CompletedSample& sample, v1::GeneratedTokens* to) {
   to->set_finish_reason(sample.end == CompletionEnd::kStop ? v1::FINISH_REASON_STOP
                                                            : v1::FINISH_REASON_LENGTH);
   to->set_num_cached_prompt_tokens(sample.num_cached_prompt_tokens);
+  if (sample.beam_score) to->set_beam_score(*sample.beam_score);
   to->mutable_prompt_logprobs()->Add(sample.prompt.logprobs.begin(), sample.prompt.logprobs.end());
 }
 
@@ -217,6 +218,17 @@ OutputConstraint ToConstraint(const v1::Grammar& grammar) {
   return {};
 }
 
+BeamOptions ToBeams(const v1::BeamSearch& search) {
+  BeamOptions beams{.num_beams = search.num_beams()};
+  if (search.has_length_penalty()) beams.length_penalty = search.length_penalty();
+  if (search.early_stopping() == v1::BeamSearch::EARLY_STOPPING_AT_ONCE) {
+    beams.early_stopping = BeamOptions::EarlyStopping::kAtOnce;
+  } else if (search.early_stopping() == v1::BeamSearch::EARLY_STOPPING_NEVER) {
+    beams.early_stopping = BeamOptions::EarlyStopping::kNever;
+  }
+  return beams;
+}
+
 SamplingFields ToFields(const v1::GenerateRequest& request) {
   const v1::SamplingParams& sampling = request.sampling();
   SamplingFields fields;
@@ -237,6 +249,11 @@ SamplingFields ToFields(const v1::GenerateRequest& request) {
   fields.constraint = ToConstraint(sampling.grammar());
   fields.kv_budget = {.num_heavy = sampling.kv_budget().num_heavy(),
                       .num_recent = sampling.kv_budget().num_recent()};
+  if (request.has_beam_search()) {
+    fields.beam_search = ToBeams(request.beam_search());
+    // It has no part in the search, so nobody needs to say it.
+    if (sampling.top_p() == 0) fields.top_p.reset();
+  }
   fields.min_tokens = sampling.min_new_tokens();
   fields.max_tokens = sampling.max_new_tokens();
   fields.stop_token_ids.assign(sampling.stop_token_ids().begin(), sampling.stop_token_ids().end());
@@ -253,6 +270,9 @@ Status CheckRequest(const v1::GenerateRequest& request) {
   }
   if (request.num_top_logprobs() < 0 || request.num_top_logprobs() > kMaxTopLogprobs) {
     return InvalidArgument("num_top_logprobs must be from 0 to " + std::to_string(kMaxTopLogprobs));
+  }
+  if (request.has_beam_search() && request.beam_search().num_beams() < NumSamples(request)) {
+    return InvalidArgument("beam_search.num_beams must be at least num_samples");
   }
   if (!request.has_sampling() || request.sampling().max_new_tokens() < 1) {
     return InvalidArgument("sampling.max_new_tokens must be at least 1");

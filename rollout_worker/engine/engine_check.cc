@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "rollout_worker/engine/group.h"
+#include "rollout_worker/sampler/beam_search.h"
 #include "services/model/decoder/kv_budget.h"
 
 namespace rollcall {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "rollout_worker/engine/engine.h"
+#include "rollout_worker/sampler/beam_search.h"
 #include "services/base/runtime/random.h"
 #include "services/model/law/kept_set.h"
 

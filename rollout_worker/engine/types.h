@@ -10,7 +10,7 @@
 
 #include "absl/time/time.h"
 #include "rollout_worker/kv_cache/prefix_index.h"
-#include "rollout_worker/sampler/beam_search.h"
+#include "rollout_worker/sampler/beam_options.h"
 #include "rollout_worker/sampler/sampler.h"
 #include "rollout_worker/sampler/stop_watcher.h"
 #include "services/base/status/status.h"

@@ -8,12 +8,6 @@
 #include "services/model/kernels/cpu_kernels.h"
 
 namespace rollcall {
-namespace {
-
-constexpr int32_t kMaxBeams = 64;
-
-}  // namespace
-
 Status CheckBeamOptions(const BeamOptions& options) {
   if (options.num_beams < 1 || options.num_beams > kMaxBeams) {
     return InvalidArgument("num_beams is " + std::to_string(options.num_beams) +

@@ -19,29 +19,20 @@
 #include <utility>
 #include <vector>
 
+#include "rollout_worker/sampler/beam_options.h"
 #include "rollout_worker/sampler/truncation.h"
 #include "services/base/status/status.h"
 
 namespace rollcall {
 
-struct BeamOptions {
-  int32_t num_beams = 1;        // [1, 64]
-  double length_penalty = 1.0;  // scores are divided by length to the power of it; [-10, 10]
-  // When enough beams ended:
-  //   kHeuristic  stop when the best live beam, ended now, would not be better than the worst one
-  //   kAtOnce     stop as soon as num_beams have ended
-  //   kNever      stop when no live beam can become better, however long it grows
-  enum class EarlyStopping { kHeuristic, kAtOnce, kNever };
-  EarlyStopping early_stopping = EarlyStopping::kHeuristic;
-};
+// kInvalidArgument names the setting that is out of range.
+Status CheckBeamOptions(const BeamOptions& options);
 
 // Where a beam ends.
 struct BeamLimits {
   int32_t max_new_tokens = 1;           // at least 1
   std::vector<int32_t> stop_token_ids;  // belong to the beam that they end
 };
-
-Status CheckBeamOptions(const BeamOptions& options);
 
 // One search. Not thread-safe.
 class BeamSearch {

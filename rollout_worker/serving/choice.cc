@@ -105,6 +105,7 @@ ChoicePiece Choice::Finish(const CompletedSample& sample) {
   text_.Finish();
   piece.text = text_.Take();
   is_finished_ = true;
+  piece.beam_score = sample.beam_score;
   piece.finish = sample.end == CompletionEnd::kStop ? FinishReason::kStop : FinishReason::kLength;
   if (options_.hides_tokens) {
     piece.finish = FinishReason::kLength;

@@ -33,6 +33,7 @@ struct ChoicePiece {
   std::vector<int64_t> policy_versions;
   std::vector<TokenDetail> details;  // where they were asked for
   std::optional<FinishReason> finish;
+  std::optional<double> beam_score;  // of a finished beam search
   RowJson stop_reason;  // the stop string or token that ended it; null: the end of text, or none
 };
 

@@ -7,6 +7,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "rollout_worker/sampler/beam_search.h"
 #include "services/base/runtime/random.h"
 #include "services/model/decoder/kv_budget.h"
 
@@ -24,6 +25,48 @@ std::optional<ApiError> FindUnsupported(const SamplingFields& fields) {
     return BadField(field, fmt::format("'{}' is not supported by this engine", field));
   };
   if (!fields.cache_salt.empty()) return refuse("cache_salt");
+  return std::nullopt;
+}
+
+// The first setting that a search has no use for.
+const char* FindUnsearchable(const SamplingFields& fields, const GroupRequestOptions& options) {
+  const double temperature = fields.temperature.value_or(1);
+  const std::pair<bool, const char*> settings[] = {
+      // 0 is how some say that nothing is drawn.
+      {temperature != 1 && temperature != 0, "temperature"},
+      {fields.top_p.value_or(1) != 1, "top_p"},
+      {fields.top_k.value_or(0) != 0, "top_k"},
+      {fields.min_p.value_or(0) != 0, "min_p"},
+      {fields.repetition_penalty.value_or(1) != 1, "repetition_penalty"},
+      {fields.presence_penalty != 0, "presence_penalty"},
+      {fields.frequency_penalty != 0, "frequency_penalty"},
+      {!fields.logit_bias.empty(), "logit_bias"},
+      {!fields.allowed_token_ids.empty(), "allowed_token_ids"},
+      {!fields.banned_token_ids.empty(), "banned_token_ids"},
+      {fields.min_tokens > 0, "min_tokens"},
+      {fields.constraint.kind != OutputConstraint::Kind::kNone, fields.constraint.field.c_str()},
+      {!fields.stop.empty(), "stop"},
+      {fields.is_stream, "stream"},
+      {fields.kv_budget.is_on(), "kv_budget"},
+      {options.num_top_logprobs > 0, "logprobs"}};
+  for (const auto& [is_set, name] : settings) {
+    if (is_set) return name;
+  }
+  return nullptr;
+}
+
+std::optional<ApiError> SetBeamSearch(const SamplingFields& fields,
+                                      const GroupRequestOptions& options, GroupRequest* request) {
+  if (!fields.beam_search) return std::nullopt;
+  if (const char* name = FindUnsearchable(fields, options)) {
+    return BadField(name, fmt::format("a beam search has no '{}'", name));
+  }
+  if (const Status checked = CheckBeamOptions(*fields.beam_search); !checked.ok()) {
+    return BadField("use_beam_search", Message(checked));
+  }
+  // Not the settings that the model would be sampled with.
+  request->law = {};
+  request->beam_search = fields.beam_search;
   return std::nullopt;
 }
 
@@ -140,6 +183,7 @@ ApiResult<GroupRequest> MakeGroupRequest(const ServedModel& model, const Samplin
   request.is_version_pinned = true;
   request.wants_prompt_logprobs = options.wants_prompt_logprobs;
   request.num_prompt_top_logprobs = options.num_prompt_top_logprobs;
+  if (auto error = SetBeamSearch(fields, options, &request)) return *std::move(error);
   return request;
 }
 

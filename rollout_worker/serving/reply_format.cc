@@ -147,6 +147,7 @@ RowJson ReplyFormat::Head(Shape shape) const {
 
 void ReplyFormat::AddTokens(const ChoicePiece& piece, RowJson* choice) const {
   if (options_.returns_token_ids) (*choice)["token_ids"] = piece.token_ids;
+  if (piece.beam_score) (*choice)["beam_score"] = *piece.beam_score;
   if (options_.returns_behavior) {
     (*choice)["behavior_logprobs"] = piece.behavior_logprobs;
     (*choice)["policy_versions"] = piece.policy_versions;

@@ -287,6 +287,39 @@ class ServingTest(unittest.TestCase):
             status, _, error = self.worker.ask('POST', '/v1/completions', {'prompt': 'ab'} | body)
             self.assertEqual((status, json.loads(error)['error']['param']), (400, param), error)
 
+    def test_beam_search_is_that_of_transformers(self):
+        text = 'Once upon a time'
+        ids = self.tokenizer(text, return_tensors='pt').input_ids
+        for width, n, penalty, early in ((4, 2, 1.0, False), (6, 6, 0.5, True),
+                                         (3, 1, 2.0, 'never')):
+            expected = self.reference.generate(
+                ids, num_beams=width, num_return_sequences=n, length_penalty=penalty,
+                early_stopping=early, do_sample=False, max_new_tokens=20, output_scores=True,
+                return_dict_in_generate=True)
+            answer = self.complete(
+                text, max_tokens=20, n=n, best_of=width, temperature=0, logprobs=0,
+                extra={'use_beam_search': True, 'length_penalty': penalty,
+                       'early_stopping': early, 'return_token_ids': True})
+            self.assertEqual(len(answer.choices), n)
+            for choice, tokens, score in zip(answer.choices, expected.sequences.tolist(),
+                                             expected.sequences_scores.tolist()):
+                found = choice.token_ids
+                self.assertEqual(found, tokens[ids.shape[1]:ids.shape[1] + len(found)])
+                self.assertAlmostEqual(choice.beam_score, score, places=3)
+                self.assertAlmostEqual(sum(choice.logprobs.token_logprobs) / len(found) ** penalty,
+                                       score, places=3)
+        chat = self.openai.chat.completions.create(
+            model='tiny', messages=[{'role': 'user', 'content': 'Hi'}], max_tokens=5, n=2,
+            extra_body={'use_beam_search': True})
+        self.assertGreaterEqual(chat.choices[0].beam_score, chat.choices[1].beam_score)
+        for field, value in (('temperature', 0.7), ('top_p', 0.5), ('stop', 'x'), ('stream', True),
+                             ('logprobs', 2), ('presence_penalty', 1), ('guided_regex', 'a+')):
+            status, _, error = self.worker.ask(
+                'POST', '/v1/completions',
+                {'prompt': 'ab', 'max_tokens': 2, 'use_beam_search': True, field: value})
+            param = 'use_beam_search' if field == 'stream' else field
+            self.assertEqual((status, json.loads(error)['error']['param']), (400, param), error)
+
     def test_chat(self):
         messages = [{'role': 'system', 'content': 'Be brief.'},
                     {'role': 'user', 'content': [{'type': 'text', 'text': 'Hello'},

@@ -75,6 +75,8 @@ ApiResult<CompletionRequest> ParseCompletionRequest(std::string_view body) {
   } else if (request.best_of > sampling.n && sampling.is_stream) {
     reader.Fail("best_of", "'best_of' greater than 'n' cannot be streamed");
   }
+  // The other beams are not sampled: they end with the search.
+  if (sampling.beam_search) request.best_of = sampling.n;
   if (const auto suffix = reader.Text("suffix", SIZE_MAX); suffix && !suffix->empty()) {
     reader.Fail("suffix", "'suffix' is not supported: the models here only continue a text");
   }

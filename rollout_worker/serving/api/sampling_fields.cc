@@ -163,6 +163,41 @@ void ReadStream(FieldReader& reader, SamplingFields* fields) {
   if (const auto& error = inner.error()) reader.Fail("stream_options", error->message);
 }
 
+// As vLLM spelled it: best_of beams, of which the best n are shown.
+void ReadBeamSearch(FieldReader& reader, SamplingFields* fields) {
+  const bool is_on = reader.Bool("use_beam_search", false);
+  const auto penalty = reader.Number("length_penalty", -10, 10);
+  const RowJson* early = reader.Any("early_stopping");
+  if (early != nullptr && !early->is_boolean() && *early != "never") {
+    return reader.Fail("early_stopping", "'early_stopping' must be true, false or \"never\"");
+  }
+  if (!is_on) {
+    if (penalty && *penalty != 1) {
+      reader.Fail("length_penalty", "'length_penalty' needs 'use_beam_search': true");
+    } else if (early != nullptr && *early != false) {
+      reader.Fail("early_stopping", "'early_stopping' needs 'use_beam_search': true");
+    }
+    return;
+  }
+  if (fields->is_stream) {
+    reader.Fail("use_beam_search",
+                "'use_beam_search' cannot be streamed: no token is sure before "
+                "the end of the search");
+  }
+  BeamOptions beams{.length_penalty = penalty.value_or(1)};
+  beams.num_beams =
+      static_cast<int32_t>(reader.Integer("best_of", 1, kMaxBeams).value_or(fields->n));
+  if (beams.num_beams > kMaxBeams || beams.num_beams < fields->n) {
+    reader.Fail("best_of",
+                "a search has 'best_of' beams, from 'n' to " + std::to_string(kMaxBeams));
+  }
+  if (early != nullptr && *early != false) {
+    beams.early_stopping = early->is_string() ? BeamOptions::EarlyStopping::kNever
+                                              : BeamOptions::EarlyStopping::kAtOnce;
+  }
+  fields->beam_search = beams;
+}
+
 }  // namespace
 
 SamplingFields ReadSamplingFields(FieldReader& reader) {
@@ -174,6 +209,7 @@ SamplingFields ReadSamplingFields(FieldReader& reader) {
   ReadKvBudget(reader, &fields);
   ReadStream(reader, &fields);
   fields.n = static_cast<int32_t>(reader.Integer("n", 1, kMaxChoices).value_or(1));
+  ReadBeamSearch(reader, &fields);
   fields.skip_special_tokens = reader.Bool("skip_special_tokens", true);
   if (const auto seed = reader.Integer("seed", std::numeric_limits<int64_t>::min(),
                                        std::numeric_limits<int64_t>::max())) {

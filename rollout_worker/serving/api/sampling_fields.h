@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "rollout_worker/sampler/beam_options.h"
 #include "rollout_worker/serving/api/field_reader.h"
 #include "services/model/decoder/heavy_hitters.h"
 
@@ -35,6 +36,8 @@ struct SamplingFields {
   std::vector<int32_t> banned_token_ids;               // not a field of HTTP
   OutputConstraint constraint;
   HeavyHitterOptions kv_budget;
+  // Search instead of sampling: the best n come out. Over HTTP best_of is the number of beams.
+  std::optional<BeamOptions> beam_search;
 
   int32_t n = 1;
   std::optional<int32_t> max_tokens;

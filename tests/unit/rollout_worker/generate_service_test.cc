@@ -190,6 +190,69 @@ TEST_CASE("GenerateService: log-probabilities of the prompt come with the first 
   CHECK(streamed == ToVector(scored.samples(0).prompt_logprobs()));
 }
 
+TEST_CASE("GenerateService: a beam search gives its best sequences, the likeliest first") {
+  Fixture fixture;
+  v1::GenerateRequest request;
+  for (const int32_t token : {10, 20, 30}) request.add_prompt_token_ids(token);
+  request.mutable_sampling()->set_max_new_tokens(6);
+  request.set_num_samples(3);
+  request.set_wants_model_logprobs(true);
+  request.mutable_beam_search()->set_num_beams(5);
+  request.mutable_beam_search()->set_length_penalty(0);
+  REQUIRE_OK_AND_ASSIGN(const auto found, fixture.Generate(request));
+  REQUIRE(found.samples_size() == 3);
+  for (int i = 0; i < 3; ++i) {
+    const v1::GeneratedTokens& sample = found.samples(i);
+    CHECK(sample.token_ids_size() == 6);
+    CHECK(ToVector(sample.behavior_logprobs()) == ToVector(sample.model_logprobs()));
+    double sum = 0;
+    for (const float logprob : sample.behavior_logprobs()) sum += static_cast<double>(logprob);
+    REQUIRE(sample.has_beam_score());
+    CHECK(sample.beam_score() == Approx(sum));
+    if (i > 0) CHECK(sample.beam_score() <= found.samples(i - 1).beam_score());
+  }
+  // Each step takes the likeliest token: more beams never find less.
+  v1::GenerateRequest greedy = request;
+  greedy.clear_beam_search();
+  greedy.set_num_samples(1);
+  greedy.mutable_sampling()->set_top_p(1);
+  REQUIRE_OK_AND_ASSIGN(const auto sampled, fixture.Generate(greedy));
+  CHECK_FALSE(sampled.samples(0).has_beam_score());
+  request.set_num_samples(1);
+  request.mutable_beam_search()->set_num_beams(1);
+  REQUIRE_OK_AND_ASSIGN(const auto narrow, fixture.Generate(request));
+  CHECK(ToVector(narrow.samples(0).token_ids()) == ToVector(sampled.samples(0).token_ids()));
+  CHECK(narrow.samples(0).beam_score() <= found.samples(0).beam_score());
+
+  const auto refused = [&](v1::GenerateRequest wrong, const std::string& word) {
+    const Status status = fixture.Generate(wrong).status();
+    CHECK(status.code() == StatusCode::kInvalidArgument);
+    INFO(Message(status));
+    CHECK(Message(status).find(word) != std::string::npos);
+  };
+  v1::GenerateRequest wrong = request;
+  wrong.set_num_samples(2);
+  refused(wrong, "num_beams");
+  wrong = request;
+  wrong.mutable_beam_search()->set_num_beams(kMaxBeams + 1);
+  refused(wrong, "num_beams");
+  wrong = request;
+  wrong.mutable_sampling()->set_temperature(0.5);
+  refused(wrong, "temperature");
+  wrong = request;
+  wrong.mutable_sampling()->mutable_grammar()->set_regex("a");
+  refused(wrong, "grammar");
+  wrong = request;
+  wrong.set_num_top_logprobs(1);
+  refused(wrong, "logprobs");
+  grpc::ClientContext context;
+  const auto reader = fixture.stub->GenerateStream(&context, request);
+  v1::GeneratedTokens piece;
+  CHECK_FALSE(reader->Read(&piece));
+  CHECK(reader->Finish().error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+  CHECK(fixture.NumOpen() == 0);
+}
+
 TEST_CASE("GenerateService: the law's options act") {
   Fixture fixture;
   v1::GenerateRequest request = Request(1, 40);

@@ -100,6 +100,23 @@ TEST_CASE("ParseCompletionRequest: every setting is read") {
   CHECK(request.unknown_fields.empty());
 }
 
+TEST_CASE("ParseCompletionRequest: a beam search is spelled as vLLM's was") {
+  CHECK_FALSE(Parse(R"({"prompt": "a", "best_of": 4})").sampling.beam_search);
+  const CompletionRequest plain = Parse(R"({"prompt": "a", "n": 3, "use_beam_search": true})");
+  REQUIRE(plain.sampling.beam_search);
+  CHECK(plain.sampling.beam_search->num_beams == 3);
+  CHECK(plain.sampling.beam_search->length_penalty == 1);
+  CHECK(plain.sampling.beam_search->early_stopping == BeamOptions::EarlyStopping::kHeuristic);
+  const CompletionRequest full = Parse(R"({"prompt": "a", "n": 2, "best_of": 5,
+    "use_beam_search": true, "length_penalty": -0.5, "early_stopping": "never"})");
+  CHECK(full.best_of == 2);  // what comes out of the search is shown
+  CHECK(full.sampling.beam_search->num_beams == 5);
+  CHECK(full.sampling.beam_search->length_penalty == -0.5);
+  CHECK(full.sampling.beam_search->early_stopping == BeamOptions::EarlyStopping::kNever);
+  CHECK(Parse(R"({"prompt": "a", "use_beam_search": true, "early_stopping": true})")
+            .sampling.beam_search->early_stopping == BeamOptions::EarlyStopping::kAtOnce);
+}
+
 TEST_CASE("ParseCompletionRequest: the field at fault is named") {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {R"("temperature": -0.1)", "temperature"},
@@ -133,6 +150,14 @@ TEST_CASE("ParseCompletionRequest: the field at fault is named") {
       {R"("response_format": {"type": "json_schema"})", "response_format"},
       {R"("response_format": {})", "response_format"},
       {R"("structured_outputs": {"grammar": "x"})", "structured_outputs"},
+      {R"("use_beam_search": true, "stream": true)", "use_beam_search"},
+      {R"("use_beam_search": true, "n": 3, "best_of": 2)", "best_of"},
+      {R"("use_beam_search": true, "best_of": 65)", "best_of"},
+      {R"("use_beam_search": true, "n": 65)", "best_of"},
+      {R"("use_beam_search": true, "length_penalty": 11)", "length_penalty"},
+      {R"("use_beam_search": true, "early_stopping": "soon")", "early_stopping"},
+      {R"("length_penalty": 2)", "length_penalty"},
+      {R"("early_stopping": true)", "early_stopping"},
       {R"("kv_budget": 5)", "kv_budget"},
       {R"("kv_budget": {"num_heavy": 5})", "kv_budget"},
       {R"("kv_budget": {"num_heavy": 5, "num_recent": 0})", "kv_budget"},

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sys/file.h>
 
+#include "services/base/status/errno_text.h"
 #include "services/common/storage/files.h"
 
 namespace rollcall {
@@ -122,14 +123,14 @@ StatusOr<std::unique_ptr<ClusterLock>> ClusterLock::TryAcquire(const std::string
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) {
     const int error = errno;
-    return FailedPrecondition("cannot open " + path + ": " + std::strerror(error) +
+    return FailedPrecondition("cannot open " + path + ": " + ErrnoText(error) +
                               "\nname a directory that you may write with --state-dir");
   }
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
     const int error = errno;
     close(fd);
     if (error == EWOULDBLOCK) return std::unique_ptr<ClusterLock>();
-    return FailedPrecondition("cannot lock " + path + ": " + std::strerror(error));
+    return FailedPrecondition("cannot lock " + path + ": " + ErrnoText(error));
   }
   return std::unique_ptr<ClusterLock>(new ClusterLock(fd));
 }

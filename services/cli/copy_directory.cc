@@ -5,12 +5,12 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <vector>
 
 #include <sys/syscall.h>
 
+#include "services/base/status/errno_text.h"
 #include "services/common/storage/files.h"
 
 namespace rollcall {
@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 Status ErrnoStatus(int error, const std::string& what) {
-  const std::string message = what + ": " + std::strerror(error);
+  const std::string message = what + ": " + ErrnoText(error);
   switch (error) {
     case ENOENT:
       return NotFound(message);
@@ -89,7 +89,10 @@ Status CopyDirectoryAtomic(const std::string& from, const std::string& to,
     }
     if (error) return FailedPrecondition("cannot read " + from + ": " + error.message());
     if (options.add) ROLLCALL_RETURN_IF_ERROR(options.add(temporary));
-    fs::permissions(temporary, fs::perms(0755), error);
+    fs::permissions(temporary,
+                    fs::perms::owner_all | fs::perms::group_read | fs::perms::group_exec |
+                        fs::perms::others_read | fs::perms::others_exec,
+                    error);
     ROLLCALL_RETURN_IF_ERROR(SyncDirectory(temporary));
     // Unlike rename(2) this never replaces an empty directory that appeared meanwhile.
     if (syscall(SYS_renameat2, AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(),

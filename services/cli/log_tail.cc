@@ -1,10 +1,11 @@
 #include "services/cli/log_tail.h"
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
 
 #include <sys/stat.h>
+
+#include "services/base/status/errno_text.h"
 
 namespace rollcall {
 namespace {
@@ -27,7 +28,7 @@ std::vector<std::string> SplitLines(const std::string& text, std::string* rest) 
 
 StatusOr<std::vector<std::string>> TailLines(const std::string& path, int num_lines) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) return NotFound("cannot read " + path + ": " + std::strerror(errno));
+  if (!file) return NotFound("cannot read " + path + ": " + ErrnoText(errno));
   const auto size = static_cast<uint64_t>(std::max<std::streamoff>(0, file.tellg()));
   const uint64_t begin = size > kMaxTailBytes ? size - kMaxTailBytes : 0;
   file.seekg(static_cast<std::streamoff>(begin));

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "absl/time/clock.h"
+#include "services/base/status/errno_text.h"
 #include "services/cli/cluster_state.h"
 #include "services/cli/supervisor/supervisor.h"
 #include "services/cli/verbs.h"
@@ -128,10 +129,10 @@ Status DecodeOutcome(const std::string& text) {
 Status Detach(const Context& context, const SupervisorOptions& options) {
   int report[2];
   if (pipe2(report, O_CLOEXEC) != 0) {
-    return Internal(std::string("cannot make a pipe: ") + std::strerror(errno));
+    return Internal("cannot make a pipe: " + ErrnoText(errno));
   }
   const pid_t pid = fork();
-  if (pid < 0) return Internal(std::string("cannot fork: ") + std::strerror(errno));
+  if (pid < 0) return Internal("cannot fork: " + ErrnoText(errno));
   if (pid == 0) {
     close(report[0]);
     RunDetached(options, report[1]);

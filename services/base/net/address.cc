@@ -32,7 +32,7 @@ StatusOr<HostPort> ParseHostPort(const std::string& address) {
       return BadAddress(address, "an IPv6 host is written in brackets");
     }
     result.host = result.host.substr(1, result.host.size() - 2);
-    in6_addr ignored;
+    in6_addr ignored{};
     if (inet_pton(AF_INET6, result.host.c_str(), &ignored) != 1) {
       return BadAddress(address, "what is in the brackets is not an IPv6 address");
     }
@@ -56,16 +56,16 @@ std::string JoinHostPort(const HostPort& address) {
 
 bool IsLoopback(const std::string& host) {
   if (host == "localhost") return true;
-  in_addr v4;
+  in_addr v4{};
   if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
-  in6_addr v6;
+  in6_addr v6{};
   return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
 bool IsWildcard(const std::string& host) {
-  in_addr v4;
+  in_addr v4{};
   if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return v4.s_addr == htonl(INADDR_ANY);
-  in6_addr v6;
+  in6_addr v6{};
   return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&v6);
 }
 

@@ -5,11 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "services/base/status/errno_text.h"
 #include "services/cli/cluster_state.h"
 
 namespace rollcall {
@@ -33,7 +33,7 @@ class FileDescriptor {
 };
 
 Status ErrnoStatus(int error, const std::string& what) {
-  const std::string message = what + ": " + std::strerror(error);
+  const std::string message = what + ": " + ErrnoText(error);
   if (error == ENOENT) return NotFound(message);
   if (error == EACCES) return MakeStatus(StatusCode::kPermissionDenied, message);
   return Internal(message);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <optional>
 
 #include <netinet/in.h>
@@ -16,6 +15,7 @@
 
 #include "absl/time/clock.h"
 #include "services/base/net/address.h"
+#include "services/base/status/errno_text.h"
 #include "services/common/storage/files.h"
 
 namespace rollcall {
@@ -65,7 +65,7 @@ ProcessSpec MakeSpec(const SupervisorOptions& options, const std::string& name,
 // Binds once by hand: gRPC would share the port with another server of ours.
 Status CheckPortFree(int port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return Internal(std::string("cannot make a socket: ") + std::strerror(errno));
+  if (fd < 0) return Internal("cannot make a socket: " + ErrnoText(errno));
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   sockaddr_in address{};
@@ -77,7 +77,7 @@ Status CheckPortFree(int port) {
   close(fd);
   if (is_free) return OkStatus();
   return FailedPrecondition("port " + std::to_string(port) +
-                            " cannot be used: " + std::strerror(error) +
+                            " cannot be used: " + ErrnoText(error) +
                             "\nchoose another with --port, or --port 0 for any free one");
 }
 

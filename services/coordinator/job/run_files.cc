@@ -9,13 +9,14 @@
 
 #include <sys/stat.h>
 
+#include "services/base/status/errno_text.h"
 #include "services/common/storage/files.h"
 
 namespace rollcall::coordinator {
 namespace {
 
 Status FileError(const std::string& path, const char* what, int error) {
-  const std::string message = path + ": " + what + ": " + std::strerror(error);
+  const std::string message = path + ": " + what + ": " + ErrnoText(error);
   const bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG;
   return is_full ? ResourceExhausted(message) : Unavailable(message);
 }

@@ -5,10 +5,9 @@ namespace rollcall {
 
 bool Scheduler::IsSwapCheaper(const Sequence& sequence) const {
   // Out and in again; what the host holds already does not travel twice.
-  const double bytes = static_cast<double>(cache_.BlocksFor(sequence.num_computed)) *
-                           static_cast<double>(swap_->block_bytes()) * 2.0 -
-                       static_cast<double>(sequence.host.num_tokens / cache_.block_size()) *
-                           static_cast<double>(swap_->block_bytes());
+  const int64_t num_blocks = 2 * int64_t{cache_.BlocksFor(sequence.num_computed)} -
+                             sequence.host.num_tokens / cache_.block_size();
+  const auto bytes = static_cast<double>(num_blocks * swap_->block_bytes());
   return bytes * costs_.swap_seconds_per_byte <
          sequence.num_computed * costs_.recompute_seconds_per_token;
 }

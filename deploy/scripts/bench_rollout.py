@@ -137,7 +137,8 @@ class Bench:
                                                       lambda size: transformer.static(work, size))
                 self.say(f'{case}: generate, batches of {batch_size[precision]}')
                 speeds[f'generate, batches of {batch_size[precision]}'] = [transformer.static(work, batch_size[precision])]
-                if (size, precision) == ('3M', 'fp32'):
+                # Minutes for the larger model, so once.
+                if precision == 'fp32' or (size == '3M' and not self.options.quick):
                     self.say(f'{case}: continuous batching of transformers')
                     try:
                         speeds['transformers, continuous batching'] = [transformer.continuous(work)]

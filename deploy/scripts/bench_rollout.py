@@ -119,8 +119,8 @@ class Bench:
                 case = f'{size} {precision}, {len(work)} prompts, {threads_text(threads)}'
                 self.say(case)
 
-                def ours(model=model, precision=precision, path=path):
-                    out = self.ours.run('run', model.path, path, *self.ours.setting(precision, threads))
+                def ours(slots, model=model, precision=precision, path=path):
+                    out = self.ours.run('run', model.path, path, *self.ours.setting(precision, threads), '--max-sequences', slots)
                     self.empty_slots[f'{size} {precision}'] = out['empty_slots']
                     return out['tokens'] / out['seconds']
 
@@ -128,7 +128,9 @@ class Bench:
                     return self.llama.work(model.gguf(precision), path, threads, slots)
 
                 slots = self.best((32,) if self.options.quick else (16, 32, 64), theirs)
-                speeds = self.take_turns({'ours': ours, f'llama.cpp, {slots} slots': lambda: theirs(slots)})
+                our_slots = self.best((32,) if self.options.quick else (16, 32, 128), ours)
+                self.add(case, 'sequences at once', '', our_slots)
+                speeds = self.take_turns({'ours': lambda: ours(our_slots), f'llama.cpp, {slots} slots': lambda: theirs(slots)})
                 transformer = Transformers(model.path, precision, threads)
                 # The larger model takes the batch size that was best for the smaller one: each try would take minutes.
                 if precision not in batch_size:

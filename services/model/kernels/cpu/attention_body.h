@@ -1,7 +1,7 @@
 // Attention for one instruction set; see kernels/attention.h. A row is one query of one query head;
-// up to four rows are computed side by side. Neighbours in a tile share their kv head, and what is
-// read of it: all of them where there are enough (prefill, training, large groups); else, in a
-// decode step, a tile has several kv heads, because a single row would wait for every addition.
+// up to four rows are computed side by side. Rows of a tile share their kv head, and what is
+// read of it, where there are enough of them (prefill, training, large groups); else, in a decode
+// step, a tile has several kv heads, because a single row would wait for every addition.
 #pragma once
 
 #include "services/model/kernels/cpu/attention_scores_body.h"
@@ -194,23 +194,13 @@ static void AttendTile(const AttentionArgs& args, const Row* rows, ptrdiff_t sco
   if (d < args.head_dim) values.template operator()<1, true>({d, args.head_dim - d});
 }
 
-// Rows that all share a kv head.
-template <typename Kv>
-static void AttendShared(const AttentionArgs& args, const Row* rows, int64_t count,
-                         ptrdiff_t scores_stride) {
-  if (count == 4) AttendTile<Kv, 4, 4>(args, rows, scores_stride);
-  if (count == 3) AttendTile<Kv, 3, 3>(args, rows, scores_stride);
-  if (count == 2) AttendTile<Kv, 2, 2>(args, rows, scores_stride);
-  if (count == 1) AttendTile<Kv, 1, 1>(args, rows, scores_stride);
-}
-
-// Rows of several kv heads.
-template <typename Kv>
-static void AttendOwn(const AttentionArgs& args, const Row* rows, int64_t count,
-                      ptrdiff_t scores_stride) {
-  if (count == 4) AttendTile<Kv, 4, 1>(args, rows, scores_stride);
-  if (count == 3) AttendTile<Kv, 3, 1>(args, rows, scores_stride);
-  if (count == 2) AttendTile<Kv, 2, 1>(args, rows, scores_stride);
+// Rows that all share a kv head, or that have one each.
+template <typename Kv, bool kIsShared>
+static void AttendRows(const AttentionArgs& args, const Row* rows, int64_t count,
+                       ptrdiff_t scores_stride) {
+  if (count == 4) AttendTile<Kv, 4, kIsShared ? 4 : 1>(args, rows, scores_stride);
+  if (count == 3) AttendTile<Kv, 3, kIsShared ? 3 : 1>(args, rows, scores_stride);
+  if (count == 2) AttendTile<Kv, 2, kIsShared ? 2 : 1>(args, rows, scores_stride);
   if (count == 1) AttendTile<Kv, 1, 1>(args, rows, scores_stride);
 }
 
@@ -235,24 +225,15 @@ static void Attend(const AttentionArgs& args) {
   Row rows[kScoreRows];
   int count = 0;
   if (args.num_queries * group < 3) {
-    const bool is_paired = group == 2;
     for (int64_t query = 0; query < args.num_queries; ++query) {
       for (int64_t head = 0; head < args.num_heads; ++head) {
         rows[count++] = MakeRow(args, query, head);
         if (count < kScoreRows) continue;
-        if (is_paired) {
-          AttendTile<Kv, 4, 2>(args, rows, scores_stride);
-        } else {
-          AttendTile<Kv, 4, 1>(args, rows, scores_stride);
-        }
+        AttendRows<Kv, false>(args, rows, count, scores_stride);
         count = 0;
       }
     }
-    if (is_paired) {
-      AttendShared<Kv>(args, rows, count, scores_stride);  // of the last head
-    } else {
-      AttendOwn<Kv>(args, rows, count, scores_stride);
-    }
+    AttendRows<Kv, false>(args, rows, count, scores_stride);
     return;
   }
   for (int64_t kv_head = 0; kv_head < args.num_kv_heads; ++kv_head) {
@@ -260,11 +241,11 @@ static void Attend(const AttentionArgs& args) {
       for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
         rows[count++] = MakeRow(args, query, head);
         if (count < kScoreRows) continue;
-        AttendShared<Kv>(args, rows, count, scores_stride);
+        AttendRows<Kv, true>(args, rows, count, scores_stride);
         count = 0;
       }
     }
-    AttendShared<Kv>(args, rows, count, scores_stride);
+    AttendRows<Kv, true>(args, rows, count, scores_stride);
     count = 0;
   }
 }

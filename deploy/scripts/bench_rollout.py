@@ -139,8 +139,7 @@ class Bench:
                                                       lambda size: transformer.static(work, size))
                 self.say(f'{case}: generate, batches of {batch_size[precision]}')
                 speeds[f'generate, batches of {batch_size[precision]}'] = [transformer.static(work, batch_size[precision])]
-                # Minutes for the larger model, so once.
-                if precision == 'fp32' or (size == '3M' and not self.options.quick):
+                if not self.options.quick or precision == 'fp32':
                     self.say(f'{case}: continuous batching of transformers')
                     try:
                         speeds['transformers, continuous batching'] = [transformer.continuous(work)]

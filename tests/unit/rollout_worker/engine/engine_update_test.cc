@@ -5,55 +5,24 @@
 #include <utility>
 #include <vector>
 
-#include "rollout_worker/engine/engine.h"
-#include "services/base/runtime/random.h"
-#include "tests/support/catch.h"
-#include "tests/support/fake_model.h"
+#include "tests/unit/rollout_worker/engine/fake_engine.h"
 
 namespace rollcall {
 namespace {
 
+using testing::FakeEngine;
 using testing::FakeLogits;
 using testing::FakeModel;
-using testing::FakeModelRunner;
 
-constexpr int64_t kVocab = 40;
-constexpr int32_t kPositions = 96;
+constexpr int64_t kVocab = FakeEngine::kVocab;
 
-struct Rig {
-  explicit Rig(int32_t num_blocks, EngineOptions options) {
-    auto fake = std::make_unique<FakeModelRunner>(kVocab, num_blocks, options.block_size);
-    runner = fake.get();
-    ModelConfig config;
-    config.vocab_size = kVocab;
-    config.max_positions = kPositions;
-    engine = std::make_unique<Engine>(options, config, num_blocks, std::move(fake),
-                                      EngineMetrics(*metrics), clock);
-    REQUIRE_OK(engine->AllocateSwap());
-  }
-  void AddModel(ModelId id) {
-    engine->AddModel(id, 10 * id, std::make_shared<FakeModel>(static_cast<uint64_t>(id)));
-  }
-  void Step() {
-    for (CompletedSample& sample : engine->Step().completed) {
-      REQUIRE_OK(sample.status);
-      results[{sample.group_id, sample.index}] = std::move(sample);
-    }
-  }
+// Here every sample can be made.
+struct Rig : FakeEngine {
+  using FakeEngine::FakeEngine;
   void RunAll() {
-    while (engine->has_work()) Step();
-    CHECK(runner->complaint.empty());
-    CHECK(engine->cache().num_used() == 0);
-    if (engine->swap() != nullptr) {
-      CHECK(engine->swap()->num_free() == engine->swap()->num_blocks());
-    }
+    FakeEngine::RunAll();
+    for (const auto& [key, sample] : results) REQUIRE_OK(sample.status);
   }
-
-  std::unique_ptr<MetricsRegistry> metrics = MakeNullMetrics();
-  SystemClock clock;
-  FakeModelRunner* runner = nullptr;
-  std::unique_ptr<Engine> engine;
-  std::map<std::pair<uint64_t, int32_t>, CompletedSample> results;
 };
 
 GroupRequest MakeGroup(uint64_t id, ModelId model, CounterRandom& random) {
